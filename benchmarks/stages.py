@@ -104,6 +104,7 @@ def _round(path: Path, predictor: Predictor, torch_look: Callable, place: Path) 
     if isinstance(runtime, OnnxRuntime):
         timed("bare ONNX Runtime", lambda: [_bare(runtime, *one) for one in images])
     timed("torch, float32", lambda: [torch_look(*one) for one in images])
+    time.sleep(1)  # torch's threads wait actively at first, which would slow what comes next
     timed("predict, all of it", lambda: predictor(path).to_dict())
     return taken
 

@@ -188,7 +188,7 @@ def test_evaluate_continues_and_leaves_nothing_of_it(
     assert not (out / "scores.json").exists()
     code, _, err = command("evaluate", tiny, "--data", table, "--out", out)
     assert code == 0
-    assert "continued: 6 of 6 photos" in err
+    assert "continued: 6 of 6 photos were scored before" in err
     assert (out / "scores.json").is_file()
     assert not (out / ".unfinished").exists()
 

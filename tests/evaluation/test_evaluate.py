@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import partial
+from importlib import resources
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from PIL import Image
 from funduscope.data.case import ABSENT, Case, LabelError, Labels, Mask
 from funduscope.data.masks import read_mask
 from funduscope.evaluation.evaluate import evaluate
+from funduscope.evaluation.kept_scores import KeptScores
 from funduscope.evaluation.score_key import ScoreKey
 from funduscope.evaluation.score_photo import score_photo, score_stream
 from funduscope.evaluation.scores import PhotoScore, Scores, summarize
@@ -81,7 +83,7 @@ class Oracle:
     """A predictor whose answers are given beforehand, by path."""
 
     def __init__(self, answers: dict[Path, Findings | Failure], card: Card = CARD) -> None:
-        self.answers, self.card, self.sha256 = answers, card, "0" * 64
+        self.answers, self.card, self.sha256, self.refuses = answers, card, "0" * 64, True
 
     def stream(self, paths: Iterable[Path], *, frames: bool = True) -> Iterator[Findings | Failure]:
         for path in paths:
@@ -599,13 +601,13 @@ def test_a_stopped_evaluation_goes_on_where_it_was(eyes, tmp_path, monkeypatch):
     }
     answers[cases[0].path] = refusal_of(eyes[0])
     monkeypatch.setattr("funduscope.evaluation.evaluate.summarize", partial(summarize, repeats=30))
-    keep, said = tmp_path / "keep", []
+    keep, said = KeptScores(tmp_path / "keep"), []
     with pytest.raises(KeyboardInterrupt):
         evaluate(Stopped(answers), cases, keep=keep, warn=said.append)  # pyright: ignore[reportArgumentType]
     assert said == []
     rest = Oracle({path: answer for path, answer in answers.items() if path not in {one.path for one in cases[:3]}})
     scores = evaluate(rest, cases, keep=keep, warn=said.append)  # pyright: ignore[reportArgumentType]
-    assert said == ["continued: 3 of 6 photos were scored before this evaluation was stopped"]
+    assert said == ["continued: 3 of 6 photos were scored before"]
     whole = evaluate(Oracle(answers), cases)  # pyright: ignore[reportArgumentType]
     assert scores.to_dict() == whole.to_dict()
     assert [photo.row for photo in scores.photos] == [photo.row for photo in whole.photos]
@@ -613,27 +615,65 @@ def test_a_stopped_evaluation_goes_on_where_it_was(eyes, tmp_path, monkeypatch):
         assert all(np.array_equal(kept.marks[code], mark) for code, mark in fresh.marks.items())
 
 
-@pytest.mark.parametrize("changed", ["label", "card", "negatives", "nothing"])
-def test_what_was_kept_counts_for_the_same_photo_labels_and_model_alone(eyes, tmp_path, changed):
+@pytest.mark.parametrize(
+    "changed", ["nothing", "label", "card", "negatives", "reader", "urgency", "refuses", "damaged", "cut"]
+)
+def test_what_was_kept_counts_for_the_same_photo_labels_and_model_alone(eyes, tmp_path, monkeypatch, changed):
     drusen = mask_file(eyes[1].masks["OD"], tmp_path, "drusen")
     case = case_of(1, Labels(grade=eyes[1].grade, negatives=drusen))
     answers: dict[Path, Findings | Failure] = {case.path: answer_of(eyes[1])}
-    evaluate(Oracle(answers), [case], keep=tmp_path / "keep")  # pyright: ignore[reportArgumentType]
-    model = Oracle({} if changed == "nothing" else answers)
+    keep = KeptScores(tmp_path / "keep")
+    evaluate(Oracle(answers), [case], keep=keep)  # pyright: ignore[reportArgumentType]
+    (file,) = keep.folder.iterdir()
+    model, labels = Oracle({} if changed == "nothing" else answers), case.labels
     if changed == "label":
-        case = replace(case, labels=replace(case.labels, grade=4))
+        labels = replace(labels, grade=4)
     elif changed == "card":
         model.card = replace(CARD, referable_threshold=0.1)
     elif changed == "negatives":
         mask_file(~eyes[1].masks["OD"], tmp_path, "drusen")
+    elif changed == "reader":
+        labels = replace(labels, negatives=replace(drusen, read=lambda path: ~read_mask(path)))
+    elif changed == "urgency":
+        monkeypatch.setenv("FUNDUSCOPE_URGENCY", str(urgent_table(tmp_path)))
+    elif changed == "refuses":
+        model.refuses = False
+    elif changed == "damaged":
+        content = bytearray(file.read_bytes())
+        content[40:-200] = bytes(len(content) - 240)
+        file.write_bytes(content)
+    elif changed == "cut":
+        file.write_bytes(file.read_bytes()[:100])
     said: list[str] = []
-    evaluate(model, [case], keep=tmp_path / "keep", warn=said.append)  # pyright: ignore[reportArgumentType]
+    evaluate(model, [replace(case, labels=labels)], keep=keep, warn=said.append)  # pyright: ignore[reportArgumentType]
     assert bool(said) == (changed == "nothing")
+    keep.remove()
+    assert not keep.folder.exists()
+
+
+def urgent_table(folder: Path) -> Path:
+    """The package's table of urgency with one line changed."""
+    text = (resources.files("funduscope") / "inference" / "urgency.toml").read_text("utf-8")
+    path = folder / "urgency.toml"
+    path.write_text(text.replace('["routine", "routine", "soon"', '["soon", "routine", "soon"', 1), "utf-8")
+    assert path.read_text("utf-8") != text
+    return path
+
+
+def test_two_evaluations_in_one_folder_leave_each_other_s_scores(eyes, tmp_path):
+    case = case_of(1, Labels(grade=eyes[1].grade))
+    answers: dict[Path, Findings | Failure] = {case.path: answer_of(eyes[1])}
+    first, second = KeptScores(tmp_path / "keep"), KeptScores(tmp_path / "keep")
+    evaluate(Oracle(answers), [case], keep=first)  # pyright: ignore[reportArgumentType]
+    other = Oracle(answers, replace(CARD, name="other"))
+    evaluate(other, [case], keep=second)  # pyright: ignore[reportArgumentType]
+    first.remove()
+    assert second.resume(other, [case])[0] == 1  # pyright: ignore[reportArgumentType]
 
 
 def test_a_photo_that_could_not_be_read_is_asked_again(eyes, tmp_path):
-    case = case_of(1, Labels(grade=eyes[1].grade))
+    case, keep = case_of(1, Labels(grade=eyes[1].grade)), KeptScores(tmp_path / "keep")
     failed = Oracle({case.path: Failure(case.path.name, "E_DECODE", "The file cannot be read.")})
-    evaluate(failed, [case], keep=tmp_path, warn=lambda _: None)  # pyright: ignore[reportArgumentType]
-    again = evaluate(Oracle({case.path: answer_of(eyes[1])}), [case], keep=tmp_path)  # pyright: ignore[reportArgumentType]
+    evaluate(failed, [case], keep=keep, warn=lambda _: None)  # pyright: ignore[reportArgumentType]
+    again = evaluate(Oracle({case.path: answer_of(eyes[1])}), [case], keep=keep)  # pyright: ignore[reportArgumentType]
     assert again.details["own"]["refused"] == 0

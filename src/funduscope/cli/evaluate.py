@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -51,6 +50,7 @@ def evaluate(
     from funduscope.data.splits import official_test
     from funduscope.evaluation.challenge import challenge
     from funduscope.evaluation.evaluate import evaluate as score
+    from funduscope.evaluation.kept_scores import KeptScores
 
     if len(models) > 1 and fold is not None:
         raise typer.BadParameter("several runs are scored each on its own test fold: leave it out", param_hint="--fold")
@@ -59,7 +59,7 @@ def evaluate(
     if out is not None:
         must_be_writable(out)
     photos = official_test(read_data(data)) if official else data
-    keep = out / UNFINISHED if out is not None else None
+    keep = KeptScores(out / UNFINISHED) if out is not None else None
     scores = score(models, photos, fold, keep=keep, device=device.value, progress=tracked, warn=complain)
     chosen = ("--official-test",) if official else () if fold is None else ("--fold", fold)
     measures = challenge(scores) if official else {}
@@ -69,7 +69,8 @@ def evaluate(
     try:  # before anything is printed, which a closed pipe would end
         if out is not None:
             _write(scores, out, own)
-            shutil.rmtree(out / UNFINISHED, ignore_errors=True)
+        if keep is not None:
+            keep.remove()
     finally:  # what took hours is printed all the same if the disk refuses
         _print(scores, measures, own if as_json else None)
     return 0

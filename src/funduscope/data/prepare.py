@@ -192,7 +192,7 @@ def _key(case: Case, side_px: int) -> str:
     labels = derive_labels(case.labels)
     digest.update(content_of(case.path))
     for code, mask in sorted(labels.masks.items()):
-        digest.update(f"mask {code} {len(mask.paths)} {_reader(mask.read)}".encode())
+        digest.update(f"mask {code} {len(mask.paths)} {reader_id(mask.read)}".encode())
         digest.update(mask.empty.encode() if mask.empty != "error" else b"")
         for path in mask.paths:
             digest.update(content_of(path))
@@ -202,7 +202,7 @@ def _key(case: Case, side_px: int) -> str:
     return digest.hexdigest()[:32]
 
 
-def _reader(read: Callable[[Path], np.ndarray] | None) -> str:
+def reader_id(read: Callable[[Path], np.ndarray] | None) -> str:
     """What tells one reader of masks from another in any process: its name, and of one written in Python its code."""
     name = f"{getattr(read, '__module__', '')}.{getattr(read, '__qualname__', type(read).__name__)}"
     code = getattr(read, "__code__", None)

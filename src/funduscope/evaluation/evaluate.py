@@ -36,7 +36,7 @@ def evaluate(
     fold: int | None = None,
     *,
     extra: Extra | None = None,
-    keep: Path | None = None,
+    keep: KeptScores | None = None,
     device: Device = "auto",
     progress: Progress = no_progress,
     warn: Callable[[str], None] = _warn,
@@ -46,10 +46,10 @@ def evaluate(
     model: a loaded model, what `load` takes, or a list of run folders or models in them, each scored on its own test
     fold. data: cases, or paths as `read_data` takes them. fold: the test fold, for one model; without it all photos are
     scored. extra: by name a function of (findings, case) that gives a number, or None if there is none; its mean is
-    reported. It is asked of photos that were not refused. keep: a folder where each photo's score is kept, so that the
-    same evaluation goes on where it was stopped; not together with extra. progress: wraps what takes long. warn:
-    receives a sentence about photos that are not scored, or that a model has seen. Raises `LabelError` if a fold has no
-    photo, `ModelError` for models that cannot be loaded or scored together.
+    reported. It is asked of photos that were not refused. keep: keeps each photo's score, so that the same evaluation
+    goes on where it was stopped; not together with extra. progress: wraps what takes long. warn: receives a sentence
+    about photos that are not scored, or that a model has seen. Raises `LabelError` if a fold has no photo, `ModelError`
+    for models that cannot be loaded or scored together.
     """
     listed = model if isinstance(model, Sequence) and not isinstance(model, str) else [model]
     models = [_scored(one, device) for one in listed]
@@ -77,10 +77,9 @@ def evaluate(
         if keep is None:
             scored = score_stream(predictor, cases, extra)
         else:
-            store = KeptScores(keep, predictor, cases)
-            scored = store.stream()
-            if store.kept:
-                warn(f"continued: {store.kept} of {len(cases)} photos were scored before this evaluation was stopped")
+            earlier, scored = keep.resume(predictor, cases)
+            if earlier:
+                warn(f"continued: {earlier} of {len(cases)} photos were scored before")
         photos.extend(progress(scored, f"Scoring {name}", len(cases)))
         if failed := [photo.row for photo in photos[len(photos) - len(cases) :] if "error" in photo.row]:
             count = "1 photo" if len(failed) == 1 else f"{len(failed)} photos"

@@ -85,7 +85,7 @@ class CheckpointMaps:
         card = self.card
         close = [code for code in card.outlined if code in card.close]
         if not close or card.close_px == card.whole_px:
-            names = [*card.photo_tasks, *card.outlined]
+            names = [*card.photo_tasks, *card.outlined, *card.located]
             return attention_maps(part_for(self.network, names[0]), self._whole(findings))
         network = part_for(self.network, close[0])
         sides: list[int] = []
