@@ -160,3 +160,13 @@ def test_gates_of_the_close_view_are_those_that_lesions_are_read_by(gated: Netwo
     for plane, there in zip(maps, at_once, strict=True):
         assert np.abs(plane - there)[len(plane) // 8 : len(plane) // 4].mean() < 0.02
         assert 0 <= plane.min() <= plane.max() <= 1
+
+
+def test_a_network_for_landmarks_alone_shows_its_gates(built: Built) -> None:
+    network = built(
+        "decoder.kind=attention_unet", "tasks.grade=false", "tasks.dme=false", "tasks.structures=[]",
+        "tasks.landmarks=['optic_disc']",
+    )  # fmt: skip
+    card = replace(CARD, grade=False, dme=False, landmarks=("optic_disc",), temperatures={})
+    found, weights = _found(network, card)
+    assert weights.attention(found)
