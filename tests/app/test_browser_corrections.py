@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from importlib import resources
 from pathlib import Path
@@ -151,3 +152,31 @@ def test_the_table_offers_one_csv(visitors: Any) -> None:
     page.get_by_role("button", name="Search").wait_for()
     assert not page.get_by_role("button", name="Download as CSV").is_visible()
     assert page.get_by_role("button", name="Table (CSV)").is_visible()
+
+
+@pytest.mark.slow
+def test_a_closed_outline_is_no_dot_and_the_right_button_draws_nothing(visitors: Any) -> None:
+    visitor = visitors()
+    visitor.arrive()
+    page = visitor.page
+    page.get_by_role("button", name="Use the demo photo").click()
+    visitor.photo.wait_for()
+    visitor.settled()
+    page.locator("details.tools summary").click()
+    page.locator("[data-tool=draw]").click()
+    page.locator("[data-kind]").select_option("SE")
+    before = _count(page, "SE")
+    visitor.photo.scroll_into_view_if_needed()
+    box = visitor.photo.bounding_box()
+    x, y = box["x"] + box["width"] * 0.5, box["y"] + box["height"] * 0.85
+    page.mouse.click(x - 60, y, button="right")
+    page.mouse.click(x + 60, y)
+    _wait_for_count(page, "SE", before + 1)
+    page.locator("[data-kind]").select_option("OD")
+    page.mouse.move(x, y)
+    page.mouse.down()
+    for step in range(1, 41):
+        page.mouse.move(x - 20 + 20 * math.cos(step * math.tau / 40), y + 20 * math.sin(step * math.tau / 40))
+    page.mouse.up()
+    page.get_by_text("Soft exudates, Optic disc").first.wait_for()
+    assert _count(page, "SE") == before + 1

@@ -84,5 +84,12 @@ def test_it_does_not_listen_beyond_this_machine_without_tokens(host: str, capsys
 
 
 def test_loopback_is_this_machine() -> None:
-    assert all(map(is_loopback, ("127.0.0.1", "127.1.2.3", "::1", "localhost")))
+    assert all(map(is_loopback, ("127.0.0.1", "127.1.2.3", "::1", "localhost", "LocalHost")))
     assert not any(map(is_loopback, ("0.0.0.0", "::", "10.0.0.1", "", "localhost.example.org", "127.0.0.1.nip.io")))
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "LOCALHOST:8000", "localhost.:8000", "127.0.0.1:", "[::1]:8000", "[::1]"]
+)
+def test_a_request_that_names_this_machine_is_answered_however_it_is_spelled(host: str) -> None:
+    Guard(None).check("/v1/findings", {"host": host})

@@ -27,6 +27,7 @@ from funduscope.app.uploads import grade_anyway, open_photo
 from funduscope.app.viewer_component import media_address, new_edits, show_panel, show_photo
 from funduscope.app.viewer_data import move_threshold, threshold_sliders, viewer_data
 from funduscope.i18n.languages import Words
+from funduscope.imaging.limits import LIMITS
 from funduscope.inference.findings import Findings
 from funduscope.report.naming import safe_stem
 from funduscope.report.outline import Palette
@@ -37,6 +38,9 @@ UNSTATED: Final = -1
 
 NAMED: Final = "files-named"
 """In Streamlit's state: whether files are named after their photos."""
+
+CHOICE: Final = "photo-choice"
+"""In Streamlit's state: the photo that was chosen in the list."""
 
 STEPS: Final = {"next": 1, "previous": -1}
 """Edits of the photo that show another one; after the last comes the first."""
@@ -112,16 +116,19 @@ def _show_name(session: Session, key: str, words: Words) -> None:
     if len(names) == 1:
         st.html(f"<h2 class='fs-name'>{escape(names[key])}</h2>")
         return
-    chosen = st.selectbox(
+    st.session_state[CHOICE] = key
+    st.selectbox(
         words("photo.choose"),
         list(names),
-        index=list(names).index(key),
         format_func=names.__getitem__,
+        key=CHOICE,
+        on_change=_take_choice,  # before the list is drawn anew: another photo may have come into it
         label_visibility="collapsed",
     )
-    if chosen != key:
-        st.session_state.current = chosen
-        st.rerun()
+
+
+def _take_choice() -> None:
+    st.session_state.current = st.session_state[CHOICE]
 
 
 def _offer_anyway(session: Session, key: str, words: Words, palette: Palette) -> None:
@@ -133,7 +140,8 @@ def _offer_anyway(session: Session, key: str, words: Words, palette: Palette) ->
             failure = grade_anyway(session, key, palette)
         if failure is None:
             st.rerun()
-        st.error(escaped(failure.says))
+        says = words.error(failure.code, failure.says, LIMITS.in_sentences)
+        st.error(escaped(f"{says} ({failure.code})"))
 
 
 def _drawn(session: Session, opened: OpenPhoto, key: str, palette: Palette) -> tuple[Findings, dict[str, Any]]:
@@ -239,51 +247,63 @@ def _ask_complete(session: Session, key: str, shown: Findings, words: Words) -> 
 
 
 def _show_corrections(session: Session, key: str, shown: Findings, words: Words) -> None:
-    """Widgets for the photo tasks and complete structures; each change becomes a step."""
+    """Widgets for the photo tasks and complete structures; each change becomes a step of this photo, though the page
+    may show another one by then."""
     history, codes = session.history(key), tuple(code for code in CODES if code in shown.codes)
     now = history.now
     with st.expander(words("correct.title"), expanded=not now.is_empty):
         st.caption(words("correct.note"))
         prefix = _set_widgets(session, key, codes)
         unstated = words("correct.unstated")
-        grade = st.selectbox(
+
+        def bound(name: str) -> dict[str, Any]:
+            taken = {"on_change": _take_correction, "args": (session, key, shown, name, f"{prefix}-{name}")}
+            return {"key": f"{prefix}-{name}"} | taken
+
+        st.selectbox(
             words("correct.grade"),
             [UNSTATED, *range(len(GRADES))],
             format_func=lambda value: unstated if value == UNSTATED else grade_name(value, words),
-            key=f"{prefix}-grade",
+            **bound("grade"),
         )
-        risk = st.selectbox(
+        st.selectbox(
             words("correct.dme"),
             [UNSTATED, *range(len(DME_RISKS))],
             format_func=lambda value: unstated if value == UNSTATED else f"{value} {words(f'dme.{value}')}",
-            key=f"{prefix}-dme",
+            **bound("dme"),
         )
-        further = {
-            task.name: st.selectbox(
+        for task in FURTHER_TASKS:
+            st.selectbox(
                 words.task(task),
                 [UNSTATED, *range(len(task.classes))],
                 format_func=lambda value, task=task: unstated if value == UNSTATED else words.photo_class(task, value),
-                key=f"{prefix}-{task.name}",
+                **bound(task.name),
             )
-            for task in FURTHER_TASKS
-        }
-        complete = st.pills(
+        st.pills(
             words("correct.complete"),
             codes,
             selection_mode="multi",
             format_func=words.structure,
-            key=f"{prefix}-complete",
             help=words("correct.complete_help"),
+            **bound("complete"),
         )
         st.caption(words("correct.complete_help"))
-    unasked = now.complete - frozenset(codes)  # of a model of more structures: this page cannot ask for them
-    after = replace(
-        mark_complete(shown, now, frozenset(complete) | unasked),
-        grade=None if grade == UNSTATED else grade,
-        dme=None if risk == UNSTATED else risk,
-        classes={name: label for name, label in further.items() if label != UNSTATED},
-    )
-    if after != now:
-        history.step(after)
-        session.in_widgets[key] = after
-        st.rerun()
+
+
+def _take_correction(session: Session, key: str, shown: Findings, name: str, widget: str) -> None:
+    """Makes a widget's value a step of the photo that the widget is of. shown: the photo's findings as drawn."""
+    if key not in session.entries:
+        return
+    history, value = session.history(key), st.session_state[widget]
+    now = history.now
+    if name == "complete":
+        unasked = now.complete - frozenset(shown.codes)  # of a model of more structures: this page cannot ask for them
+        after = mark_complete(shown, now, frozenset(value or ()) | unasked)
+    else:
+        label = None if value in (None, UNSTATED) else value
+        if name in ("grade", "dme"):
+            after = replace(now, **{name: label})
+        else:
+            others = {task: one for task, one in now.classes.items() if task != name}
+            after = replace(now, classes=others if label is None else others | {name: label})
+    history.step(after)

@@ -106,7 +106,7 @@ class History:
         if self.before or not self.now.is_empty:
             self.step(saved)
         else:
-            self.now = saved
+            self.now, self.undone = saved, []
 
     @property
     def is_replaced(self) -> bool:

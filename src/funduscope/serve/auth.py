@@ -118,15 +118,15 @@ def is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return host == "localhost"
+        return host.lower() == "localhost"
 
 
 def _check_origin(headers: Mapping[str, str]) -> None:
     """A foreign name for this machine (DNS rebinding), or a page of another site, is refused."""
     host = headers.get("host", "")
-    name = host.rpartition(":")[0] if re.search(r":\d+$", host) else host
+    name = re.sub(r":\d*$", "", host)
     origin = headers.get("origin", "")
-    if not is_loopback(name.strip("[]")) or (origin and origin != f"http://{host}"):
+    if not is_loopback(name.strip("[]").removesuffix(".")) or (origin and origin != f"http://{host}"):
         says = (
             "the request names another host, or comes from a page of another site; expected a program of this machine"
         )

@@ -266,26 +266,43 @@ class PhotoPage {
 
   listen() {
     const { svg, tools } = this;
-    let down = null;
+    let press = null; // where the pointer that draws went down, and how far from there it has been, in screen pixels
+    const isOther = (event) => !press || event.pointerId !== press.id;
+    const abort = () => {
+      press = null;
+      tools.drop();
+    };
     svg.addEventListener("pointerdown", (event) => {
-      down = { x: event.clientX, y: event.clientY };
       if (!tools || !tools.isActive) return;
       event.stopImmediatePropagation();
       event.preventDefault();
+      if (event.button !== 0) return;
+      if (press && isOther(event)) { // a second finger: it was no stroke
+        abort();
+        return;
+      }
+      press = { id: event.pointerId, x: event.clientX, y: event.clientY, far: 0 };
       svg.focus({ preventScroll: true });
       svg.setPointerCapture(event.pointerId);
       tools.down(event);
     }, { capture: true });
     svg.addEventListener("pointermove", (event) => {
-      if (tools && tools.move(event)) event.stopImmediatePropagation();
+      if (!tools || (press && isOther(event))) return;
+      if (press) press.far = Math.max(press.far, Math.hypot(event.clientX - press.x, event.clientY - press.y));
+      if (tools.move(event)) event.stopImmediatePropagation();
     }, { capture: true });
     svg.addEventListener("pointerup", (event) => {
-      const moved = down ? Math.hypot(event.clientX - down.x, event.clientY - down.y) : Infinity;
-      down = null;
-      if (!tools || !tools.isActive) return;
+      if (!tools || !tools.isActive) {
+        press = null;
+        return;
+      }
       event.stopImmediatePropagation();
-      tools.up(event, moved);
+      if (isOther(event)) return;
+      const { far } = press;
+      press = null;
+      tools.up(event, far);
     }, { capture: true });
+    svg.addEventListener("pointercancel", (event) => { if (!isOther(event)) abort(); }, { capture: true });
     if (tools) svg.addEventListener("keydown", (event) => tools.key(event));
     svg.addEventListener("keydown", (event) => {
       const what = { n: "next", p: "previous" }[event.key];

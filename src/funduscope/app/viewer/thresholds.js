@@ -9,7 +9,7 @@ class Thresholds {
     this.layers = layers;
     this.send = send;
     this.moved = null;
-    this.timer = null;
+    this.timers = new Map();
     this.rows = new Map();
     this.sharpen = make("feFuncA", { type: "linear", slope: 1, intercept: 0 });
     this.color = make("feColorMatrix", { type: "matrix" });
@@ -38,7 +38,7 @@ class Thresholds {
     this.reset.textContent = words.thresholdsReset;
     this.reset.hidden = data.thresholds.every((one) => one.fixed || one.value === one.model);
     if (this.list.children.length !== data.thresholds.length) this.build();
-    if (this.moved) return; // the server will send newer data
+    if (this.moved || this.timers.size) return; // the server will send newer data
     for (const one of data.thresholds) {
       const row = this.rows.get(one.code);
       row.slider.value = Math.round(100 * one.value);
@@ -72,7 +72,7 @@ class Thresholds {
   /* Shows what lies above the slider's value in the layer's color, instead of its outlines. */
   show(code) {
     const { data } = this;
-    clearTimeout(this.timer);
+    this.stop(code);
     if (this.moved !== code) {
       this.hide();
       this.moved = code;
@@ -93,13 +93,22 @@ class Thresholds {
 
   /* Sends the value after a pause, so that several key presses are one change. */
   settle(code) {
-    clearTimeout(this.timer);
-    this.timer = setTimeout(() => {
-      this.moved = null;
+    const photo = this.data.id; // the page may show another one by then
+    this.stop(code);
+    this.timers.set(code, setTimeout(() => {
+      this.timers.delete(code);
+      if (this.moved === code) this.moved = null;
       const value = this.rows.get(code).slider.value / 100;
-      if (value === this.data.thresholds.find((one) => one.code === code).value) this.hide();
-      else this.send({ what: "threshold", code, value, photo: this.data.id }); // the page may show another one by now
-    }, SETTLED_MS);
+      const isSame = value === this.data.thresholds.find((one) => one.code === code).value;
+      if (!isSame) this.send({ what: "threshold", code, value, photo });
+      else if (!this.moved) this.hide();
+    }, SETTLED_MS));
+  }
+
+  /* Forgets that a slider has settled: it moves again. */
+  stop(code) {
+    clearTimeout(this.timers.get(code));
+    this.timers.delete(code);
   }
 
   hide() {

@@ -102,8 +102,10 @@ class CorrectionTools {
 
   /* The brush's size, in pixels of the photo and in disc diameters. */
   resize(px) {
-    brush.px = Math.min(LARGEST_BRUSH_PX, Math.max(1, px));
-    const { words, language, disc_diameter_px: disc } = this.photo.data;
+    const { words, language, disc_diameter_px: disc, width, height } = this.photo.data;
+    const largest = Math.min(LARGEST_BRUSH_PX, Math.floor(Math.max(width, height) / 4)); // edits.py takes no larger one
+    brush.px = Math.min(largest, Math.max(1, px));
+    this.size.max = largest;
     const form = new Intl.NumberFormat(language, { maximumSignificantDigits: 2 });
     this.size.value = brush.px;
     this.sizeText.textContent = filled(disc ? words.brushPxDd : words.brushPx, { px: brush.px, dd: disc ? form.format(brush.px / disc) : "" });
@@ -135,11 +137,12 @@ class CorrectionTools {
     else this.pen.setAttribute("d", path);
   }
 
-  up(event, moved) {
+  /* far: how far from its start the stroke has been, in screen pixels; a closed outline ends where it began. */
+  up(event, far) {
     const { stroke } = this;
     this.drop();
     if (PAINTS.has(this.tool) && stroke) this.paint(stroke);
-    else if (this.tool === "draw" && stroke && moved >= 5 && stroke.length > 2) this.photo.edit({ what: "draw", code: this.kind.value, points: thinned(stroke) });
+    else if (this.tool === "draw" && stroke && far >= 5 && stroke.length > 2) this.photo.edit({ what: "draw", code: this.kind.value, points: thinned(stroke) });
     else this.place(this.photo.point(event));
   }
 
