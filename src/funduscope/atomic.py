@@ -37,7 +37,7 @@ def replacing(path: Path, *, one_writer: bool = False, fsync: bool = False) -> I
         _remove(unfinished)
         yield unfinished
         if fsync:
-            with unfinished.open("rb") as file:
+            with unfinished.open("r+b") as file:  # Windows wants it writable
                 os.fsync(file.fileno())
         if path.is_dir():
             _replace_folder(unfinished, path)
@@ -127,6 +127,7 @@ def link_or_copy(source: Path, target: Path) -> None:
 def _replace_folder(unfinished: Path, folder: Path) -> None:
     """A folder with entries cannot be renamed over: the earlier one is set aside first and removed last."""
     earlier = unfinished.with_suffix(".earlier")
+    _remove(earlier)  # of a process that was killed
     folder.rename(earlier)
     try:
         unfinished.rename(folder)

@@ -20,7 +20,9 @@ from funduscope.inference.findings import Findings
 from funduscope.inference.predictor import Predictor
 from funduscope.inference.runtime import TorchRuntime
 from funduscope.inference.witnesses import Witness
+from funduscope.network.joined import Joined, build_model
 from funduscope.network.network import Network
+from funduscope.recipe import Recipe
 from funduscope.report.checkpoint_maps import CheckpointMaps
 from funduscope.report.heatmap import pictured
 from funduscope.report.outline import trace_all
@@ -170,3 +172,50 @@ def test_a_network_for_landmarks_alone_shows_its_gates(built: Built) -> None:
     card = replace(CARD, grade=False, dme=False, landmarks=("optic_disc",), temperatures={})
     found, weights = _found(network, card)
     assert weights.attention(found)
+
+
+STAGED = """
+name = "staged"
+about = "two networks"
+
+[encoder]
+name = "test_resnet"
+weights = "none"
+
+[views]
+whole_px = 64
+close_px = 64
+close = ["EX"]
+
+[tasks]
+structures = ["EX"]
+landmarks = ["optic_disc"]
+
+[stages.lesions.tasks]
+grade = false
+dme = false
+structures = ["EX"]
+landmarks = []
+
+[stages.whole.tasks]
+structures = []
+"""
+
+
+@pytest.mark.parametrize(("gated_stage", "shows"), [("lesions", True), ("whole", False)])
+def test_of_several_networks_the_gates_of_the_lesions_are_shown_or_none(
+    gated_stage: str, shows: bool, tmp_path: Path
+) -> None:
+    recipe = Recipe.from_toml(STAGED, [f"stages.{gated_stage}.decoder.kind=attention_unet"])
+    card, network = Card.of(recipe), build_model(recipe).eval()
+    found = Predictor(TorchRuntime(network, card))(EYE)
+    weights = CheckpointMaps(network, card)
+    assert weights.gated == bool(weights.attention(found)) == shows
+    weights(found, trace_all(found), tmp_path, "eye")
+    assert (tmp_path / "explanation_attention.png").is_file() == shows
+
+
+def test_of_several_networks_the_one_that_finds_the_disc_is_named() -> None:
+    network = build_model(Recipe.from_toml(STAGED))
+    assert isinstance(network, Joined)
+    assert network.answering("optic_disc") is network.parts["whole"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -297,10 +298,44 @@ def test_int8_is_judged_by_labels_that_are_firm(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(export, "score_stream", scored)
     monkeypatch.setattr(export, "summarize", lambda photos, repeats: SimpleNamespace(photos=photos, intervals={}))
     monkeypatch.setattr(export, "_equal_labels", lambda *_: (1.0, 1))
-    export._accept(None, None, list(cases.values()), [])  # pyright: ignore
+    small = SimpleNamespace(card=Card(structures=(), close=()))
+    export._accept(small, None, list(cases.values()), [])  # pyright: ignore
     assert judged == ["table", "idrid-B", "idrid-A"]
-    export._accept(None, None, [cases["heimed"], cases["eyepacs400"]], [])  # pyright: ignore
+    export._accept(small, None, [cases["heimed"], cases["eyepacs400"]], [])  # pyright: ignore
     assert judged == ["heimed", "eyepacs400"]
+
+
+@pytest.mark.parametrize(("graded", "equal", "accepted"), [(1, 0.0, False), (4, 0.75, False), (10, 0.9, True)])
+def test_of_very_few_graded_photos_int8_may_change_none(
+    monkeypatch: pytest.MonkeyPatch, graded: int, equal: float, accepted: bool
+):
+    case = Case("table/a", "table", "a", Path("a"), "a", Labels(grade=1))
+    row = SimpleNamespace(row={"refused": False}, refused=False)
+    monkeypatch.setattr(export, "score_stream", lambda *_: [row])
+    monkeypatch.setattr(export, "summarize", lambda photos, repeats: SimpleNamespace(photos=photos, intervals={}))
+    monkeypatch.setattr(export, "_equal_labels", lambda *_: (equal, graded))
+    small = SimpleNamespace(card=Card(structures=(), close=()))
+    with nullcontext() if accepted else pytest.raises(export.ExportError, match="labels equal"):
+        export._accept(small, None, [case], [])  # pyright: ignore
+
+
+def test_maps_that_no_outline_can_score_are_compared_by_parity():
+    recipe = Recipe.load("plain", TINY)
+    card, eye = Card.of(recipe), draw_eye(1, width_px=480)
+    first, spoiled = build(recipe).eval(), build(recipe).eval()
+    spoiled.load_state_dict(first.state_dict())
+    with torch.no_grad():
+        spoiled.heads["structures"].conv.bias.add_(3)  # pyright: ignore
+    plain, small = (Predictor(TorchRuntime(network, card), refuses=False) for network in (first, spoiled))
+    case = Case("table/a", "table", "a", Path("a"), "a", Labels(grade=1))
+    row = SimpleNamespace(row={"refused": False, "grade": 1, "predicted_grade": 1}, refused=False)
+    scores = SimpleNamespace(photos=[row], intervals={})
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(export, "score_stream", lambda *_: [row])
+        patched.setattr(export, "summarize", lambda photos, repeats: scores)
+        assert export._accept(plain, plain, [case], [eye.pixels])["parity"]["most_of_structure"] == 0
+        with pytest.raises(export.ExportError, match="INT8 differs"):
+            export._accept(small, plain, [case], [eye.pixels])
 
 
 def test_landmarks_and_gates_are_compared_too():

@@ -68,6 +68,7 @@ def compare_runs(
             f"{bare[0]} has no test or validation photo among the given ones that it could be scored on."
         )
     if bare:
+        _check_tested([folder for folder, run in zip(folders, gathered, strict=True) if not run.trees])
         missing = f"{bare[0]} has no scores to compare yet"
         raise CompareError(f"{missing}: name the photos to score it on with --data; its weights must be in its folder.")
     comparison = Comparison.of(gathered)

@@ -111,7 +111,8 @@ class Run:
         settings, done = self.recipe.training, len(self.journal)
         planned = self.about.get("until", settings.epochs)  # a refit ends at the best epoch of the run it repeats
         best = max((place for place, line in enumerate(self.journal, 1) if line.get("best")), default=done)
-        if done >= planned or (done and done - best >= settings.patience):
+        stopped_early = done % settings.judge_every == 0 and done - best >= settings.patience
+        if done >= planned or (done and stopped_early):
             return ""
         return f"not finished: {done} of {_epochs(planned)}"
 

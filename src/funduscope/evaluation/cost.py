@@ -166,7 +166,7 @@ def _all_kept(recipe: Recipe) -> Recipe:
 
 
 Both = tuple[Network | Joined, Network | Joined]
-"""The network itself, and one with every expert kept, whose work is the same for every photo."""
+"""The network itself, and one with every expert kept."""
 
 
 class _Counting:
@@ -205,13 +205,14 @@ def _work(
     own, dense = (_Counting(network, card) for network in both)
     for image in images:
         forward(own, image)
-    forward(dense, images[0])
+        forward(dense, image)
     count = len(images)
     kept = sum(own.computed) / sum(own.asked) if any(own.asked) else 1.0
     routers = zip(dense.in_experts, own.computed, own.asked, strict=True)
     in_proportion = sum(every * chosen / asked for every, chosen, asked in routers if asked)
     experts = sum(own.in_experts) / count
-    work = Work(own.total / count, dense.total, experts, sum(dense.in_experts), kept, in_proportion)
+    dense_experts = sum(dense.in_experts) / count
+    work = Work(own.total / count, dense.total / count, experts, dense_experts, kept, in_proportion / count)
     return work, list(dict.fromkeys(dense.sides))  # a mirrored view and strips of one count once
 
 

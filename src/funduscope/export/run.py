@@ -29,7 +29,7 @@ from funduscope.evaluation.score_photo import DOUBTED, score_stream
 from funduscope.evaluation.scores import Scores, summarize
 from funduscope.export.onnx_file import VIEWS, write_onnx
 from funduscope.export.quantization import quantize
-from funduscope.i18n.errors import PhotoError
+from funduscope.i18n.errors import PhotoError, refuse_machine_fault
 from funduscope.imaging.framing import frame
 from funduscope.imaging.photo import Photo
 from funduscope.inference.card import Card
@@ -46,7 +46,7 @@ MOST_LOSS = 0.01
 MOST_APART = 0.02
 """Largest difference of a structure's mean probability over a frame, and of a landmark's place over the photo's width;
 `fast` at 8 bits differs by less than 0.001 in both."""
-FEWEST_GRADED, FEWEST_POSITIVE = 30, 3
+FEWEST_GRADED, FEWEST_POSITIVE, FEWEST_TO_DIFFER = 30, 3, 5
 """Scores of fewer graded photos, or of fewer with a structure, are not compared: a single photo would decide."""
 
 CALIBRATION_PHOTOS, CHECK_PHOTOS = 40, 12
@@ -107,9 +107,9 @@ def export_run(run: str | os.PathLike[str], data: Data | None = None, *, device:
         report["float32 against torch"] = vars(parity)
         if not parity.holds:
             raise ExportError(f"float32 ONNX differs from torch: {parity}; allowed: {MOST_DIFFERENCE}, equal labels.")
-        small_path = quantize(folder / FLOAT, folder / SMALL, images)
-        refused = None
+        small_path, refused = folder / SMALL, None
         try:
+            _quantized(folder / FLOAT, small_path, images)
             small = Predictor(OnnxRuntime(small_path), refuses=False)
             report["int8 against float32"] = _accept(small, plain, checking, check)
             # The card in the file says this too; here it explains why the file is hardly smaller.
@@ -117,7 +117,7 @@ def export_run(run: str | os.PathLike[str], data: Data | None = None, *, device:
                 report["int8 note"] = small.card.about["int8"]
         except ExportError as error:
             refused = report["int8 refused"] = str(error)
-            small_path.unlink()
+            small_path.unlink(missing_ok=True)
         paths = _published(folder, run, report, best)
     if refused:
         raise ExportError(f"{refused} The float32 model was accepted and stays: {run / FLOAT}.")
@@ -147,26 +147,44 @@ def _published(folder: Path, run: Path, report: dict[str, Any], best: checkpoint
     return [path.replace(run / path.name) for path in (*made, folder / REPORT)]
 
 
+def _quantized(source: Path, target: Path, images: list[np.ndarray]) -> None:
+    """`quantize`, with an `ExportError` if ONNX Runtime cannot do it."""
+    try:
+        quantize(source, target, images)
+    except Exception as error:  # its errors have no class in common
+        refuse_machine_fault(error)
+        raise ExportError(f"ONNX Runtime cannot make an INT8 model of this network ({error}).") from error
+
+
+def _check_parity(small: Predictor, plain: Predictor, check: list[np.ndarray], least_equal: float) -> dict[str, Any]:
+    """How far the answers of INT8 are from float32. Raises `ExportError` if it is too far."""
+    parity = compare(small, plain, check)
+    if parity.labels_equal < least_equal or max(parity.most_of_structure, parity.most_landmark) > MOST_APART:
+        allowed = f"at least {least_equal} of the labels must agree, landmarks and structures within {MOST_APART}"
+        raise ExportError(f"INT8 differs from float32: {parity}; {allowed}.")
+    return vars(parity)
+
+
 def _accept(small: Predictor, plain: Predictor, checking: list[Case], check: list[np.ndarray]) -> dict[str, Any]:
-    """What INT8 loses: scores where there are labels, otherwise parity. Raises `ExportError` if it is too much."""
+    """What INT8 loses: scores where there are labels, otherwise parity, also of maps where no outlines were scored.
+    Raises `ExportError` if it is too much."""
     if not checking:
-        parity = compare(small, plain, check)
-        if parity.labels_equal < LEAST_EQUAL or max(parity.most_of_structure, parity.most_landmark) > MOST_APART:
-            allowed = f"at least {LEAST_EQUAL} of the labels must agree, landmarks and structures within {MOST_APART}"
-            raise ExportError(f"INT8 differs from float32: {parity}; {allowed}.")
-        return vars(parity)
+        return _check_parity(small, plain, check, LEAST_EQUAL)
     chosen = _firm(checking) or checking
     scores = [summarize(list(score_stream(predictor, chosen)), repeats=1) for predictor in (plain, small)]
     equal, graded = _equal_labels(*scores)
     losses = {key: scores[0].number(key) - scores[1].number(key) for key in _compared(scores[0])}
     worst = {str(key): round(loss, 4) for key, loss in losses.items()}
     if not (graded or losses) or all(photo.refused for photo in scores[0].photos):
-        return _accept(small, plain, [], check)
-    # One photo may always differ: of fewer than 50 it is already more than the allowed share.
-    too_many = round((1 - equal) * graded) > max(1, (1 - LEAST_EQUAL) * graded)
+        return _check_parity(small, plain, check, LEAST_EQUAL)
+    # One photo may differ: of fewer than 50 it is already more than the allowed share. Of very few none may.
+    too_many = round((1 - equal) * graded) > max(graded >= FEWEST_TO_DIFFER, (1 - LEAST_EQUAL) * graded)
     if too_many or not all(loss <= MOST_LOSS for loss in losses.values()):
         raise ExportError(f"INT8 loses too much: labels equal on {equal:.1%}, float32 minus INT8: {worst}.")
-    return {"photos": len(chosen), "labels_equal": equal, "float32 minus int8": worst}
+    found = {"photos": len(chosen), "labels_equal": equal, "float32 minus int8": worst}
+    if small.card.outlined and not any(key.score in ("AUPR", "Dice") for key in losses):
+        found["parity"] = _check_parity(small, plain, check, least_equal=0)  # labels were compared already
+    return found
 
 
 def _firm(cases: list[Case]) -> list[Case]:

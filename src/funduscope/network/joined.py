@@ -25,6 +25,7 @@ class Joined(nn.Module):
         self.parts = nn.ModuleDict(parts)
         stages = {name: recipe.stage(name) for name in parts}
         self.codes = {name: stage.tasks.structures for name, stage in stages.items()}
+        self.located = {name: stage.tasks.landmarks for name, stage in stages.items()}
         self.of_view: dict[View, tuple[str, ...]] = {
             "whole": tuple(name for name, stage in stages.items() if not stage.closeup),
             "close": tuple(name for name, stage in stages.items() if stage.closeup),
@@ -53,16 +54,16 @@ class Joined(nn.Module):
         return joined
 
     def answering(self, name: str) -> Network:
-        """The part that answers a photo task or a structure. Raises `KeyError` if none does."""
+        """The part that answers a photo task, a structure or a landmark. Raises `KeyError` if none does."""
         for stage, part in self.parts.items():
             assert isinstance(part, Network)
-            if name in part.heads or name in self.codes[stage]:
+            if name in part.heads or name in self.codes[stage] or name in self.located[stage]:
                 return part
         raise KeyError(f"No part of this model answers {name!r}.")
 
 
 def part_for(model: Network | Joined, name: str) -> Network:
-    """The network that answers a photo task or a structure."""
+    """The network that answers a photo task, a structure or a landmark."""
     return model.answering(name) if isinstance(model, Joined) else model
 
 

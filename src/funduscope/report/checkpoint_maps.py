@@ -41,7 +41,12 @@ class CheckpointMaps:
 
     def __init__(self, network: Network | Joined, card: Card) -> None:
         self.network, self.card = network, card
-        self.gated = any(isinstance(module, AttentionGate) for module in network.modules())
+        own_view = card.own_close or card.close_px != card.whole_px
+        self._close = [code for code in card.outlined if code in card.close and own_view]
+        names = [*self._close, *card.photo_tasks, *card.outlined, *card.located]
+        self._shown = part_for(network, names[0]) if names else None
+        gates = [one for one in self._shown.modules() if isinstance(one, AttentionGate)] if self._shown else []
+        self.gated = bool(gates)
 
     def __call__(self, findings: Findings, traced: Traced, folder: Path, stem: str) -> None:
         """Adds the maps that need the network to a photo's folder; an extra output of `report.write.save`."""
@@ -80,14 +85,13 @@ class CheckpointMaps:
     def attention(self, findings: Findings) -> list[np.ndarray]:
         """Each gate's factors over the frame, (n, n) float32 in 0..1, deep to shallow, in the view of the lesions.
 
-        Empty for a network without gates.
+        Of a model of several networks, the gates of the one for that view. Empty for a network without gates.
         """
-        card = self.card
-        close = [code for code in card.outlined if code in card.close]
-        if not close or card.close_px == card.whole_px:
-            names = [*card.photo_tasks, *card.outlined, *card.located]
-            return attention_maps(part_for(self.network, names[0]), self._whole(findings))
-        network = part_for(self.network, close[0])
+        network = self._shown
+        if network is None or not self.gated:
+            return []
+        if not self._close:
+            return attention_maps(network, self._whole(findings))
         sides: list[int] = []
 
         def gates_of(image: np.ndarray) -> Outputs:
