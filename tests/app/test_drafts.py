@@ -62,6 +62,32 @@ def test_a_draft_is_restored_in_another_session_and_can_be_undone() -> None:
     assert drafts() == [KEY]
 
 
+def test_what_is_undone_in_one_tab_does_not_remove_what_another_wrote() -> None:
+    first, second = _session(), _session()
+    first.history(KEY).step(Corrections(grade=1))
+    keep_drafts(first)
+    continue_draft(second, KEY)
+    first.history(KEY).step(_stated())
+    keep_drafts(first)
+    second.history(KEY).undo()
+    keep_drafts(second)
+    later = _session()
+    continue_draft(later, KEY)
+    assert later.history(KEY).now == _stated()
+
+
+def test_the_draft_of_a_restored_photo_is_that_of_its_original() -> None:
+    saved = "f" * 64
+    session = _session()
+    session.add(replace(session.entries.pop(KEY), key=saved, original=KEY), None)
+    session.history(saved).step(_stated())
+    keep_drafts(session)
+    assert drafts() == [KEY]
+    later = _session()
+    continue_draft(later, KEY)
+    assert later.history(KEY).now == _stated()
+
+
 def test_a_draft_that_does_not_fit_is_left_alone() -> None:
     session = _session()
     session.history(KEY).step(_stated())

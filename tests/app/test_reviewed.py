@@ -18,7 +18,7 @@ from funduscope.app.edits import apply_edit
 from funduscope.app.export_labels import LabeledPhoto, as_zip
 from funduscope.app.many_view import as_csv, rows
 from funduscope.app.printing import page_pdf, pages_pdf
-from funduscope.app.reviewed import Corrections, describe, mark_complete, with_advice, without_objects
+from funduscope.app.reviewed import Corrections, History, describe, mark_complete, with_advice, without_objects
 from funduscope.app.saving_view import restore_corrections
 from funduscope.app.session import MAX_OPEN_PHOTOS, Entry, OpenPhoto, Session
 from funduscope.i18n.languages import LANGUAGES, Words
@@ -150,6 +150,27 @@ def test_what_a_person_did_to_a_file_stands_when_it_is_dropped_again() -> None:
     assert session.entries[key].forced
     assert session.restored_from("of the saved corrections") == key
     assert session.opened[key].jpeg == b"graded anyway"
+
+
+def test_a_restored_photo_whose_bytes_were_removed_comes_back_with_its_original() -> None:
+    session, findings = Session(), _findings(0)
+    key = _put(session, findings)
+    session.entries[key] = replace(session.entries[key], original="of the saved corrections", data=None)
+    session.opened.clear()
+    again = replace(session.entries[key], key="of the saved corrections", data=b"the original")
+    session.bring_back(key, again, None)
+    assert session.entries[key].data == b"the original"
+    session.bring_back(key, replace(again, data=b"another"), None)
+    assert session.entries[key].data == b"the original", "what is there stays"
+
+
+def test_what_was_undone_is_not_redone_over_restored_corrections() -> None:
+    history = History()
+    history.step(Corrections(grade=1))
+    history.undo()
+    history.restore(Corrections(grade=3))
+    history.redo()
+    assert history.now == Corrections(grade=3)
 
 
 def test_counts_and_advice_follow_deleted_lesions_after_the_photo_was_closed() -> None:

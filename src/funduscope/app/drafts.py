@@ -1,7 +1,7 @@
 """Drafts of corrections on this machine's disk: what was not saved survives a reload, a crash and a restart.
 
-One file for each corrected photo, named by the SHA-256 of the photo's file, in a folder that only its owner can open.
-It holds the corrections alone: neither the photo nor its name.
+One file for each corrected photo, named by the SHA-256 of the photo's file as it was first uploaded, in a folder that
+only its owner can open. It holds the corrections alone: neither the photo nor its name.
 """
 
 from __future__ import annotations
@@ -33,31 +33,39 @@ def drafts_folder() -> Path:
 
 
 def keep_drafts(session: Session) -> None:
-    """Writes the corrections that changed since they were written last; removes the drafts of those that were undone.
+    """Writes the corrections that changed since they were written last; removes the drafts of those that were undone,
+    unless another session has written them since.
 
     Raises `OSError` if the disk refuses.
     """
     for key, history in session.histories.items():
         if key not in session.entries or history.now == session.drafted.get(key, Corrections()):
             continue
-        if history.now.is_empty:
-            delete_drafts([key])
-        else:
-            _write(key, session.size(key), history.now)
+        name, size = draft_name(session, key), session.size(key)
+        if not history.now.is_empty:
+            _write(name, size, history.now)
+        elif _read(name, size) in (None, session.drafted.get(key)):
+            delete_drafts([name])
         session.drafted[key] = history.now
+
+
+def draft_name(session: Session, key: str) -> str:
+    """The name of a photo's draft: of one restored from saved corrections that of the file it was uploaded as."""
+    original = session.entries[key].original
+    return original if _NAME.fullmatch(original) else key
 
 
 def continue_draft(session: Session, key: str) -> None:
     """Restores a photo's draft, where it has one and has no corrections in this session."""
     history = session.history(key)
-    draft = _read(key, session.size(key)) if history.now.is_empty and not history.before else None
+    draft = _read(draft_name(session, key), session.size(key)) if history.now.is_empty and not history.before else None
     if draft is not None:
         history.continue_draft(draft)
         session.drafted[key] = draft
 
 
 def delete_drafts(keys: Iterable[str]) -> None:
-    """Removes the drafts of these photos. Raises the first `OSError` of a disk that refuses, after the others."""
+    """Removes the drafts of these names. Raises the first `OSError` of a disk that refuses, after the others."""
     refused: list[OSError] = []
     for key in keys:
         try:
@@ -69,7 +77,7 @@ def delete_drafts(keys: Iterable[str]) -> None:
 
 
 def drafts() -> list[str]:
-    """The keys of the photos that have a draft."""
+    """The names of all drafts."""
     with suppress(OSError):
         return sorted(path.stem for path in drafts_folder().glob("*.json") if _NAME.fullmatch(path.stem))
     return []

@@ -14,7 +14,7 @@ from streamlit.runtime.uploaded_file_manager import UploadedFile
 from funduscope.app.answers import STYLE, bullet_list, escaped, show_grade_first
 from funduscope.app.batch_reading import ZIP, Answer, BatchReading, SavedCorrections, Upload
 from funduscope.app.batch_view import BATCH, CANCELED, cancel_batch, show_batch, waiting_count
-from funduscope.app.drafts import continue_draft, delete_drafts, drafts, drafts_folder, keep_drafts
+from funduscope.app.drafts import continue_draft, delete_drafts, draft_name, drafts, drafts_folder, keep_drafts
 from funduscope.app.many_view import show_many
 from funduscope.app.one_view import show_one
 from funduscope.app.own_words import own_words
@@ -138,7 +138,8 @@ def _ask_no_longer() -> None:
 
 def _forget(session: Session, words: Words) -> None:
     """Names what would be forgotten, and forgets it once the person confirms."""
-    kept = [key for key in drafts() if key in session.entries]
+    names = {draft_name(session, key) for key in session.entries}
+    kept = [name for name in drafts() if name in names]
     lines = [words("forget.photos", {"count": len(session.entries)})]
     if waiting_count():
         lines.append(words("forget.waiting", {"count": waiting_count()}))
@@ -254,6 +255,7 @@ def _accept(session: Session, answer: Answer) -> str | None:
         return None
     elif same := session.restored_from(answer[0].key):
         session.repeated.append((answer[0].name, session.entries[same].name))
+        session.bring_back(same, *answer)
         return same
     else:
         if (current := st.session_state.get("current")) in session.opened:

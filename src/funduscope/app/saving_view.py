@@ -164,6 +164,10 @@ def restore_corrections(session: Session, data: bytes, name: str) -> str | None:
                 says = "the corrections are of a photo of another size; expected those of this one: choose that file"
                 session.refuse(Failure(printable(one.name), "E_LABELS", says))
                 continue
+            elif session.entries[key].data is None:
+                answer = read_upload(one.data, printable(one.name))
+                if not isinstance(answer, Failure):
+                    session.bring_back(key, *answer)
             session.history(key).restore(one.corrections)
             session.saved[key] = one.corrections
             if key not in session.opened:

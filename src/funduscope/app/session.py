@@ -117,6 +117,15 @@ class Session:
         """The key of the photo that was restored from saved corrections of this file; None without one."""
         return next((own for own, entry in self.entries.items() if entry.original == key), None)
 
+    def bring_back(self, key: str, again: Entry, opened: OpenPhoto | None) -> None:
+        """Gives a photo whose bytes were removed from memory those of a file that shows the same."""
+        own = self.entries[key]
+        if own.data is None:
+            own.data, own.frame = again.data, again.frame
+            if opened is not None:
+                self.open(key, opened)
+            self._drop_files(own.data)
+
     def _drop_files(self, kept: bytes | None) -> None:
         """Removes the oldest files but `kept` from memory until the rest is within the bound; frames share a file."""
         files = {id(one.data): one.data for one in self.entries.values() if one.data is not None}
