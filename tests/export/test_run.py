@@ -20,10 +20,12 @@ from funduscope.data.case import ABSENT, Case, Labels
 from funduscope.evaluation.parity import ParityError
 from funduscope.export import quantization
 from funduscope.export import run as export
+from funduscope.export.onnx_file import write_onnx
 from funduscope.inference.card import Card
 from funduscope.inference.loading import load, weights_of
 from funduscope.inference.predictor import Predictor
-from funduscope.inference.runtime import TorchRuntime
+from funduscope.inference.runtime import OnnxRuntime, TorchRuntime
+from funduscope.network.joined import build_model
 from funduscope.network.network import build
 from funduscope.recipe import Recipe
 from funduscope.settings import Sampling
@@ -425,3 +427,52 @@ def test_activation_maps_are_compared_too():
     assert turned.most_cam > export.MOST_DIFFERENCE
     assert not turned.holds
     assert not none.holds
+
+
+STAGED = """
+name = "staged"
+about = "two networks with experts"
+
+[encoder]
+name = "test_resnet"
+weights = "none"
+
+[views]
+whole_px = 64
+close_px = 64
+close = ["EX"]
+
+[experts]
+kind = "mixture"
+keep = "top_k"
+width = 8
+
+[tasks]
+structures = ["EX"]
+landmarks = ["optic_disc"]
+
+[stages.lesions.tasks]
+grade = false
+dme = false
+structures = ["EX"]
+landmarks = []
+
+[stages.whole.tasks]
+structures = []
+"""
+
+
+def test_several_networks_with_experts_are_one_file_in_float32_and_int8(tmp_path: Path):
+    """Their experts stand in branches, which read tensors of the graph around them."""
+    torch.manual_seed(0)
+    recipe = Recipe.from_toml(STAGED)
+    card, network = Card.of(recipe), build_model(recipe).eval()
+    plain = Predictor(OnnxRuntime(write_onnx(network, card, tmp_path / "model.onnx")), refuses=False)
+    eyes = [draw_eye(seed, width_px=400).pixels for seed in range(3)]
+    assert export.compare(Predictor(TorchRuntime(network, card), refuses=False), plain, eyes).holds
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 255, (1, 64, 64, 3), np.uint8) for _ in range(4)]
+    small = quantization.quantize(tmp_path / "model.onnx", tmp_path / "small.onnx", images)
+    parity = export.compare(Predictor(OnnxRuntime(small), refuses=False), plain, eyes)
+    assert parity.labels_equal == 1
+    assert parity.most_of_structure < export.MOST_APART

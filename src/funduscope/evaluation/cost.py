@@ -217,11 +217,12 @@ def _work(
 
 
 def _stated(both: Both, card: Card, images: Sequence[np.ndarray], asked_px: tuple[int, int]) -> Stated:
-    """The images stretched to the nearest size that the network takes, with one forward pass each."""
+    """The images stretched to the nearest size that the network takes, with one forward pass of each network."""
     # Of two equally near, the larger.
     height, width = (max(MULTIPLE, (side + MULTIPLE // 2) // MULTIPLE * MULTIPLE) for side in asked_px)
     resized = [cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA) for image in images]
-    work, _ = _work(both, card, resized, lambda runtime, image: runtime(image[None]))
+    views: tuple[View, ...] = ("whole", "close") if card.own_close else ("whole",)  # each network once
+    work, _ = _work(both, card, resized, lambda runtime, image: [runtime(image[None], view) for view in views])
     return Stated(asked_px, (height, width), work, work.times(asked_px[0] * asked_px[1] / (height * width)))
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,17 +84,11 @@ def _trace(network: Network | Joined, view: View, path: Path) -> Any:
 
 def side_by_side(models: Sequence[Any]) -> Any:
     """One model of several. All names but those of inputs and outputs get a prefix."""
-    from onnx.compose import add_prefix
-
     prefixed = []
     for place, plain in enumerate(models):
-        model = add_prefix(plain, f"{place}/")  # of all names: it cannot leave out inputs that are quantized
-        ends = {f"{place}/{end.name}": end.name for end in (*plain.graph.input, *plain.graph.output)}
-        for end in (*model.graph.input, *model.graph.output):
-            end.name = ends[end.name]
-        for node in model.graph.node:
-            for names in (node.input, node.output):
-                names[:] = [ends.get(name, name) for name in names]
+        model = copy.deepcopy(plain)
+        ends = {end.name for end in (*model.graph.input, *model.graph.output)}
+        _add_prefix(model.graph, f"{place}/", ends)
         prefixed.append(model)
     first, *rest = prefixed
     del first.graph.value_info[:]  # in it, equal names of sizes would say that all views are as large
@@ -103,6 +98,45 @@ def side_by_side(models: Sequence[Any]) -> Any:
         known = {one.domain for one in first.opset_import}
         first.opset_import.extend(one for one in model.opset_import if one.domain not in known)
     return first
+
+
+def one_of(model: Any, place: int) -> Any:
+    """The model that came at this place in `side_by_side`, with the prefix of its names.
+
+    (`onnx.utils.extract_model` loses what only branches read.)
+    """
+    one, prefix = copy.deepcopy(model), f"{place}/"
+    del one.graph.value_info[:]
+    for part in (one.graph.node, one.graph.initializer):
+        mine = [each for each in part if each.name.startswith(prefix)]
+        del part[:]
+        part.extend(mine)
+    used = {name for node in one.graph.node for name in (*node.input, *node.output)}
+    for ends in (one.graph.input, one.graph.output):
+        mine = [end for end in ends if end.name in used]
+        del ends[:]
+        ends.extend(mine)
+    return one
+
+
+def _add_prefix(graph: Any, prefix: str, kept: Collection[str]) -> None:
+    """Renames nodes and tensors, also in the branches of nodes, which read tensors of the graph around them.
+
+    (`onnx.compose.add_prefix` leaves those as they were.) kept: names that stay, and the empty one of a missing input.
+    """
+
+    def renamed(name: str) -> str:
+        return name if not name or name in kept else prefix + name
+
+    for node in graph.node:
+        node.name = prefix + node.name
+        for names in (node.input, node.output):
+            names[:] = map(renamed, names)
+        for attribute in node.attribute:
+            for branch in [attribute.g] if attribute.HasField("g") else attribute.graphs:
+                _add_prefix(branch, prefix, kept)
+    for one in (*graph.initializer, *graph.value_info, *graph.input, *graph.output):
+        one.name = renamed(one.name)
 
 
 def put_card(model: Any, card: Card) -> None:

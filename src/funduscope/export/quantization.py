@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from funduscope.atomic import replacing
-from funduscope.export.onnx_file import VIEWS, put_card, side_by_side
+from funduscope.export.onnx_file import VIEWS, one_of, put_card, side_by_side
 from funduscope.inference.card import Card
-from funduscope.inference.runtime import CLOSE, session_options
-from funduscope.vocabulary import CLASSES, View
+from funduscope.inference.runtime import session_options
+from funduscope.vocabulary import CLASSES
 
 _COPIES = 3
 """So many copies of a model lie on the disk while it is quantized."""
@@ -37,7 +37,6 @@ def quantize(float_path: Path, path: Path, images: list[np.ndarray]) -> Path:
     float32 (docs/log.md, 2026-11-26). Of 7-bit ones they cannot overflow. Maps bear the coarser weights, grades do not.
     """
     import onnx
-    from onnx.utils import extract_model
 
     whole = onnx.load(str(float_path))
     card = Card.from_json(next(item.value for item in whole.metadata_props if item.key == "card"))
@@ -48,8 +47,7 @@ def quantize(float_path: Path, path: Path, images: list[np.ndarray]) -> Path:
             models = []
             for view in VIEWS:
                 part = Path(folder) / f"{view}.onnx"
-                inputs, outputs = _ends(whole.graph, view)
-                extract_model(str(float_path), str(part), inputs, outputs)
+                onnx.save(one_of(whole, VIEWS.index(view)), str(part))
                 side = card.close_px if view == "close" else card.whole_px
                 seen = [image for image in images if image.shape[1] == side]
                 models.append(_quantized(part, seen, 6 if view == "close" else 3, seven_bits=view == "close"))
@@ -59,12 +57,6 @@ def quantize(float_path: Path, path: Path, images: list[np.ndarray]) -> Path:
         put_card(small, card)
         onnx.save(small, str(unfinished))
     return path
-
-
-def _ends(graph: Any, view: View) -> list[list[str]]:
-    """The names of the inputs and of the outputs of the network of a view."""
-    both = graph.input, graph.output
-    return [[end.name for end in ends if end.name.startswith(CLOSE) == (view == "close")] for ends in both]
 
 
 def _quantized(float_path: Path, images: list[np.ndarray], parts: int = 6, *, seven_bits: bool = False) -> Any:
