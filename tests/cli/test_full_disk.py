@@ -110,7 +110,8 @@ def test_a_read_only_disk_is_one_sentence(verb: str, answers: dict[str, Any]) ->
 def test_the_next_run_goes_on_and_ends(verb: str, answers: dict[str, Any]) -> None:
     run = answers[verb]["room"]
     assert run["code"] == 0 or verb == "doctor", run  # which ends with 1 where it finds errors in the data
-    assert (run["says"], run["damaged"]) == ([], []), run
+    says = [line for line in run["says"] if not (verb == "evaluate" and "continued: " in line)]
+    assert (says, run["damaged"]) == ([], []), run
     expected: dict[str, Callable[[str], bool]] = {
         "train": lambda name: name == "run/best.safetensors",
         "export": lambda name: name == "given/model.onnx",

@@ -23,10 +23,10 @@ from funduscope.training.validation import make_validation
 
 ROOM = Path(training.__file__).parent
 WALK = {
-    "train_network", "initialization", "samples", "batch", "augment",
+    "train_network", "initialization", "leakage", "samples", "batch", "augment",
     "loop", "losses", "sample_scores", "validation", "validation_loss", "journal", "calibrate",
 }  # fmt: skip
-"""Twelve, of eighteen before. Optimizer, balance of the losses and exchange between processes see no case."""
+"""Thirteen, of eighteen before. Optimizer, balance of the losses and exchange between processes see no case."""
 
 HANDLED = (Case, Labels, Prepared, Item, Batch, Warp)
 """What a case is on its way through training."""
