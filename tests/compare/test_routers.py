@@ -11,6 +11,7 @@ from research.bundles import unpack
 from funduscope.compare.page_parts import Table
 from funduscope.compare.routers import routers_section
 from funduscope.compare.run_folder import Run, bundle, gather
+from funduscope.recipe import Recipe
 
 TABLE = Path(__file__).parents[2] / "results" / "study-fold2.jsonl.gz"
 
@@ -57,6 +58,23 @@ def test_weights_that_a_router_moved_stand_in_a_table(fabricate, recipe_of, tmp_
     (table,) = section.blocks
     assert isinstance(table, Table)
     assert [(one.name, [cell.text for cell in one.cells]) for one in table.lines] == [("a", ["routed", "1.00 to 0.40"])]
+
+
+def test_each_stage_has_rows_of_its_own(fabricate, tmp_path: Path) -> None:
+    gates = {"lesions": "experts.kind=mixture", "whole": "experts.kind=mixture"}
+    recipe = Recipe.load("flagship", [f"stages.{stage}.{change}" for stage, change in gates.items()])
+    fabricate(tmp_path / "a", recipe)
+    lines = [line(1, [1.0, 0.5], best=True) | {"stage": "lesions", "weight dense": 0.4}]
+    lines += [line(epoch, [0.2, 0.9], best=epoch == 1) | {"stage": "whole"} for epoch in (1, 2)]
+    (tmp_path / "a" / "journal.jsonl").write_text("".join(json.dumps(one) + "\n" for one in lines), "utf-8")
+    section = routers_section(gather([tmp_path / "a"]))
+    assert section is not None
+    (table,) = section.blocks
+    assert isinstance(table, Table)
+    assert [(row.name, row.cells[0].text) for row in table.lines] == [
+        ("a, lesions: all", "100 %"),
+        ("a, whole: all", "20 %"),
+    ]
 
 
 def test_a_bundle_keeps_what_the_routers_did(fabricate, recipe_of, tmp_path: Path) -> None:
