@@ -38,6 +38,19 @@ def test_a_table_says_what_is_known(tmp_path: Path) -> None:
     assert open_list(table).content("a.jpg", None) == tmp_path / "a.jpg"
 
 
+def test_an_archive_in_a_folder_is_named_and_not_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "eye.jpg").write_bytes(b"\xff\xd8\xff")
+    (tmp_path / "north").mkdir()
+    zipfile.ZipFile(tmp_path / "north" / "january.zip", "w").close()
+    (tmp_path / "notes.txt").write_text("no photo")
+    found = {one.place: one.problem for one in open_list(tmp_path)}
+    assert found.keys() == {"eye.jpg", "north/january.zip"}
+    assert found["eye.jpg"] is None
+    code, says = found["north/january.zip"] or ("", "")
+    assert code == "E_FORMAT"
+    assert "not opened" in says
+
+
 def test_a_parquet_table_is_as_good(tmp_path: Path) -> None:
     pq.write_table(pa.table({"path": ["a.jpg"], "patient": [17]}), tmp_path / "year.parquet")
     (only,) = open_list(tmp_path / "year.parquet")

@@ -82,16 +82,20 @@ def open_list(source: Path, columns: Sequence[str] = ()) -> PhotoList:
 
 
 class FolderPhotos:
-    """The photos of a folder and its subfolders, in the order of `predict`."""
+    """The photos of a folder and its subfolders, in the order of `predict`. Archives among them are named as failures:
+    nobody would notice that their photos are not read."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def __iter__(self) -> Iterator[ListedPhoto]:
-        for path in gather([self.folder]):
+        for path in gather([self.folder], also=is_archive):
             place = _spelled(Path(os.path.relpath(path, self.folder)).as_posix())
             if closed := closed_folder(path):
                 yield ListedPhoto(place, "", problem=("E_NOT_FOUND", closed))
+            elif is_archive(path):
+                says = "an archive in a folder is not opened: unpack it, or give it a batch of its own"
+                yield ListedPhoto(place, "", problem=("E_FORMAT", says))
             else:
                 yield ListedPhoto(place, _version(path))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -25,7 +25,7 @@ RESULT: Final = "findings.json"
 """A folder with this file is an earlier result, whose masks and overlays are no photos."""
 
 
-def gather(sources: Iterable[Path | str]) -> list[Path]:
+def gather(sources: Iterable[Path | str], also: Callable[[Path], bool] = lambda path: False) -> list[Path]:
     """Every photo in the sources, in their order, the photos of a folder sorted.
 
     A source that is a file is always in the result, so it gets an answer even where it is no photo or is missing. Of a
@@ -36,11 +36,13 @@ def gather(sources: Iterable[Path | str]) -> list[Path]:
 
     A file of one source is not given again for the next source, however its path is written. Within one folder, a link
     to a photo next to it is another photo: it has its own name, and a data set may give it another label.
+
+    also: of the folders' other files, those that are to be in the result too.
     """
     photos: list[Path] = []
     named: set[str] = set()
     for source in sources:
-        found = _of_folder(Path(source)) if is_folder(source) else [Path(source)]
+        found = _of_folder(Path(source), also) if is_folder(source) else [Path(source)]
         new = [(path, place) for path in found if (place := resolved(path)) not in named]
         photos.extend(path for path, _ in new)
         named.update(place for _, place in new)
@@ -75,7 +77,7 @@ def closed_folder(path: Path) -> str:
     return f"the folder cannot be read ({reason}); expected photos in it: check its permissions"
 
 
-def _of_folder(top: Path) -> Iterator[Path]:
+def _of_folder(top: Path, also: Callable[[Path], bool]) -> Iterator[Path]:
     waiting, seen = [top], set[tuple[int, int]]()
     while waiting:
         closed: list[OSError] = []
@@ -91,7 +93,8 @@ def _of_folder(top: Path) -> Iterator[Path]:
             linked = [name for name in shown if (here / name).is_symlink()]
             waiting.extend(here / name for name in linked)
             folders[:] = [name for name in shown if name not in linked]
-            yield from (here / name for name in sorted(files) if not name.startswith(".") and _is_photo(here / name))
+            paths = (here / name for name in sorted(files) if not name.startswith("."))
+            yield from (path for path in paths if _is_photo(path) or also(path))
         yield from (Path(error.filename or start) for error in closed)
 
 
