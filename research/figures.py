@@ -31,7 +31,7 @@ from research.bars import BARS, FAST_BARS, bars_table, interval, number
 from funduscope.compare.run_folder import hashed
 from funduscope.inference.model_scores import ENDING
 from funduscope.inference.runtime import OnnxRuntime
-from funduscope.vocabulary import REFERABLE_FROM, referable
+from funduscope.vocabulary import GRADES, REFERABLE_FROM, referable
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = ("README.md", "MODEL_CARD.md")
@@ -96,11 +96,12 @@ def read_scores(path: Path = SCORES["default"], shipped: Path = SHIPPED["default
 
 
 def short_table(tree: dict[str, Any]) -> str:
-    """The figures that the README shows."""
+    """The figures that the README shows. A sensitivity is of the photos that have what is asked for."""
     lines = ["| what | data set | photos | value | 95 % interval |", "|---|---|---|---|---|"]
     for what, dataset, state, name in SHORT:
         score = tree["scores"][dataset][state][name]
-        photos = tree["details"][dataset]["states"][state]["photos"]
+        about = tree["details"][dataset]["states"][state]
+        photos = about["positives" if name == "sensitivity" else "photos"]
         cells = (what, dataset, str(photos), number(score["value"]), interval(score["low"], score["high"]))
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
@@ -108,7 +109,7 @@ def short_table(tree: dict[str, Any]) -> str:
 
 def referral_table(trees: dict[str, dict[str, Any]]) -> str:
     """Sensitivity and specificity of every shipped model, at its threshold and as its reports advise, by data set."""
-    heads = "model | data set | photos | sensitivity | specificity | advised: sensitivity | specificity"
+    heads = "model | data set | referable, other | sensitivity | specificity | advised: sensitivity | specificity"
     lines = [f"| {heads} |", "|---|---|---|---|---|---|---|"]
     for name, tree in trees.items():
         for dataset in REFERRED:
@@ -118,8 +119,44 @@ def referral_table(trees: dict[str, dict[str, Any]]) -> str:
                 f"{number(one['value'])} ({interval(one['low'], one['high'])})" if one else "not measured"
                 for one in pairs
             )
-            photos = tree["details"][dataset]["states"]["referable DR"]["photos"]
+            about = tree["details"][dataset]["states"]["referable DR"]
+            photos = f"{about['positives']}, {about['photos'] - about['positives']}"
             lines.append(f"| `{name}` | {dataset} | {photos} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def grades_table(photos: dict[str, list[dict[str, Any]]]) -> str:
+    """By model and data set: of the photos of each grade those that are given it, and the severe ones that are not
+    given any referable one."""
+    heads = [*(f"grade {grade}" for grade in range(len(GRADES))), "3 or 4, answered 0 or 1", "refused"]
+    lines = [f"| model | data set | {' | '.join(heads)} |", "|---" * (2 + len(heads)) + "|"]
+    for name, rows in photos.items():
+        for dataset in REFERRED:
+            graded = [row for row in rows if row["dataset"] == dataset and row.get("grade") is not None]
+            given = {grade: [row for row in graded if row["grade"] == grade] for grade in range(len(GRADES))}
+            cells = [
+                f"{sum(row['predicted_grade'] == grade for row in own)} of {len(own)}" for grade, own in given.items()
+            ]
+            severe = [row for row in graded if row["grade"] > REFERABLE_FROM]
+            mild = sum(row["predicted_grade"] is not None and not referable(row["predicted_grade"]) for row in severe)
+            cells += [f"{mild} of {len(severe)}", f"{sum(row['refused'] for row in graded)} of {len(graded)}"]
+            lines.append(f"| `{name}` | {dataset} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def answered_table(trees: dict[str, dict[str, Any]]) -> str:
+    """Kappa and AUROC of the photos that were answered, where some were refused, next to those of all photos."""
+    heads = "model | data set | refused | DR kappa, all | answered alone | referable DR AUROC, all | answered alone"
+    lines = [f"| {heads} |", "|---|---|---|---|---|---|---|"]
+    for name, tree in trees.items():
+        for dataset in (one for one in REFERRED if one in tree["selective"]):
+            about = tree["details"][dataset]["states"]["DR"]
+            cells = [f"{about['refused']} of {about['photos']}"]
+            for state, score in (("DR", "kappa"), ("referable DR", "AUROC")):
+                for scores in (tree["scores"], tree["selective"]):
+                    one = scores[dataset][state][score]
+                    cells.append(f"{number(one['value'])} ({interval(one['low'], one['high'])})")
+            lines.append(f"| `{name}` | {dataset} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -191,8 +228,11 @@ def filled(text: str, trees: dict[str, dict[str, Any]]) -> str:
             return f"{bars_table(trees['fast'], FAST_BARS)}\n{source(trees['fast'])}"
         if name == "referral":
             return referral_table(trees)
-        if name == "operating":
-            return operating_table({name: read_photos(path) for name, path in SCORES.items()})
+        if name == "answered":
+            return answered_table(trees)
+        if name in ("operating", "grades"):
+            of_photos = {"operating": operating_table, "grades": grades_table}[name]
+            return of_photos({model: read_photos(path) for model, path in SCORES.items()})
         return tables[name](trees["default"])
 
     return MARKER.sub(lambda found: f"{found[1]}{block(found[2])}{found[3]}", text)

@@ -14,15 +14,27 @@ PAGES = sorted(
     for top in (".", "docs", "docs/decisions", "benchmarks", "research", "results")
     for path in (ROOT / top).glob("*.md")
 )
-LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
+LINK = re.compile(r"\]\(([^)#\s]*)(?:#([^)]*))?\)")
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text("utf-8")
 
 
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them; a heading that repeats has a number after it."""
+    text = re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.DOTALL)
+    slugs = [
+        re.sub(r"[^\w\- ]", "", re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading).lower()).replace(" ", "-")
+        for heading in re.findall(r"^#+ +(.*?) *$", text, flags=re.MULTILINE)
+    ]
+    return {f"{slug}-{slugs[:place].count(slug)}" if slug in slugs[:place] else slug for place, slug in enumerate(slugs)}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=[path.relative_to(ROOT).as_posix() for path in PAGES])
-def test_links_lead_to_files(page: Path) -> None:
+def test_links_lead_to_files_and_headings(page: Path) -> None:
     text = re.sub(r"```.*?```|`[^`\n]*`", "", page.read_text("utf-8"), flags=re.DOTALL)
-    missing = [link for link in LINK.findall(text) if "://" not in link and not (page.parent / link).exists()]
-    assert not missing
+    links = [(link, anchor) for link, anchor in LINK.findall(text) if "://" not in link]
+    assert not [link for link, _ in links if not (page.parent / link).exists()]
+    targets = [(page.parent / link if link else page, anchor) for link, anchor in links if anchor]
+    assert not [(target.name, anchor) for target, anchor in targets if anchor not in anchors(target)]
     assert "../shared" not in text, "DATA stands for a folder outside the repository"
 
 
