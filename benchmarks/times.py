@@ -25,13 +25,13 @@ from funduscope.compare.score_runs import put_prediction
 from funduscope.evaluation.cost import measure_predictions
 from funduscope.export.onnx_file import write_onnx
 from funduscope.inference.card import Card
-from funduscope.network.joined import Joined, build_model
+from funduscope.network.joined import JoinedNetwork, build_model
 from funduscope.network.network import Network
 
 ARITHMETIC = "float32"
 
 
-def network_of(bundle: Path, runs: Path | None) -> tuple[Network | Joined, Card]:
+def network_of(bundle: Path, runs: Path | None) -> tuple[Network | JoinedNetwork, Card]:
     """The row's network in eval mode, with its trained weights where what it takes hangs on them."""
     run = read_run(bundle, bundle.name)
     weights = None if runs is None else runs / bundle.name / "best.safetensors"

@@ -174,7 +174,7 @@ def show(axes: Axes, seen: Seen, panel: Panel, kind: str, seed: int) -> None:
     before, best, most = shown(seen, plain), (plain, shown(seen, plain)), -1.0
     for trial in range(8):
         rng = np.random.default_rng([seed, trial])
-        warp = draw_warp(plain, bounds, rng, any_way_up=False)
+        warp = draw_warp(plain, bounds, rng, random_quarter_turns=False)
         image = recolor(shown(seen, warp), bounds, rng)
         change = float(np.abs(image.astype(float) - before).mean())
         if change > most:

@@ -41,13 +41,13 @@ SOURCES: Final = {
     "HEI-MED": "heimed/",
     "EyePACS": "eyepacs400/",
 }
-LEAST_PX: Final = 256
+MIN_PX: Final = 256
 COPY: Final = "copy: "
 """What a copy's name begins with; its kind follows, then the original's name."""
 
 
 def _resized(pixels: np.ndarray) -> np.ndarray:
-    scale = max(0.25, LEAST_PX / pixels.shape[1])
+    scale = max(0.25, MIN_PX / pixels.shape[1])
     return cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
 
 

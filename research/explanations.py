@@ -331,7 +331,7 @@ def main() -> int:
     print(f"Share of the exact map outside the eye: {outside:.2f}.")
     parity = np.mean([row.parity for row in rows])
     print(f"Exact map of the INT8 file and of the float weights, rank correlation: {parity:.3f}")
-    print(f"The bar of the check: upper end of the interval below {sanity.MOST_ALIKE}.")
+    print(f"The bar of the check: upper end of the interval below {sanity.MAX_ALIKE}.")
     if given.write:
         command = f"python -m research.explanations --data DATA --write{model.option}"
         keep(model.stands_for, predictor.card.name, "maps", facts(rows, random), command)

@@ -3,7 +3,7 @@
     python -m research.false_lesions --data DATA --answers FOLDER [--model MODEL]
 
 Every third photo of IDRiD's part A, at its own size. Areas are in parts per million of the square around the field of
-view, the unit of `inference.objects.SMALLEST_PPM`, and in pixels of a photo 4288 wide. An outline is true where it
+view, the unit of `inference.objects.MIN_PPM`, and in pixels of a photo 4288 wide. An outline is true where it
 shares a pixel with a true lesion of its kind. FOLDER keeps the model's answers; the command continues where it stopped.
 """
 
@@ -20,7 +20,7 @@ from funduscope.data.case import Case
 from funduscope.data.sources import read_data
 from funduscope.imaging.photo import Photo
 from funduscope.inference.loading import load
-from funduscope.inference.objects import SMALLEST_PPM, Components
+from funduscope.inference.objects import MIN_PPM, Components
 from funduscope.inference.predictor import Predictor
 from funduscope.metrics.dense import FrocState, froc_by_area
 from funduscope.vocabulary import LESIONS
@@ -83,7 +83,7 @@ def main() -> None:
         for least in STEPS_PPM:
             print(line(code, least, state, ""))
         print(line(code, before, state, "the card alone"))
-        print(line(code, max(before, SMALLEST_PPM[code]), state, "as shown"))
+        print(line(code, max(before, MIN_PPM[code]), state, "as shown"))
 
 
 if __name__ == "__main__":

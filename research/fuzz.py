@@ -30,11 +30,11 @@ from research import fuzz_seeds
 if TYPE_CHECKING:
     from funduscope.batch.store import Store
 
-MOST_S: Final = 5.0
-MOST_TIMES: Final = 3.0
-"""An input may take `MOST_S`, and where an intact one takes long, as through the whole model, this many times that."""
+MAX_PHOTO_S: Final = 5.0
+MAX_TIMES: Final = 3.0
+"""An input may take `MAX_PHOTO_S`; where an intact one takes long, as through the whole model, this many times that."""
 
-MOST_BYTES: Final = 1_000_000_000
+MAX_BYTES: Final = 1_000_000_000
 PATIENCE_S: Final = 1800.0
 """After this long without an input done, its process is ended. A process that shares its cores with others may need
 minutes to start."""
@@ -149,7 +149,7 @@ def _shipped() -> Any:
     return load(threads=1)
 
 
-def outcome(kind: str, data: bytes, folder: Path, most_s: float = MOST_S) -> Outcome:
+def outcome(kind: str, data: bytes, folder: Path, most_s: float = MAX_PHOTO_S) -> Outcome:
     """What reading an input gives; more than `most_s` of processor is a fault."""
     from funduscope.data.case import LabelError
     from funduscope.i18n.errors import HTTP_STATUS, CodedError
@@ -167,7 +167,7 @@ def outcome(kind: str, data: bytes, folder: Path, most_s: float = MOST_S) -> Out
     except Exception as error:
         code, wrong = "exception", f"{type(error).__name__}: {error}"[:300]
     spent, grown = time.process_time() - started, _peak() - before
-    if spent > most_s or grown > MOST_BYTES:
+    if spent > most_s or grown > MAX_BYTES:
         wrong = wrong or f"{spent:.1f} s of processor, {grown / 1e6:.0f} MB"
     return code, wrong
 
@@ -203,7 +203,7 @@ def longest(kind: str, folder: Path) -> float:
     outcome(kind, data, folder)  # imports count neither as time nor as memory
     started = time.process_time()
     outcome(kind, data, folder)
-    return max(MOST_S, MOST_TIMES * (time.process_time() - started))
+    return max(MAX_PHOTO_S, MAX_TIMES * (time.process_time() - started))
 
 
 def fuzz(kind: str, seed: int, numbers: range) -> Iterator[tuple[int, str, str]]:

@@ -49,7 +49,7 @@ EYEPACS_WEIGHT, MILD_WEIGHT = 4.0, 2.0
 """Weights of an EyePACS photo against one of the clinics', and of a slightly worsened photo against the original."""
 THRESHOLDS: Final = tuple(float(step) for step in np.round(np.arange(0.05, 0.61, 0.01), 2))
 """A photo should be taken again below one of these scores: the largest that blames few good photos."""
-MOST_BLAMED: Final = 0.04
+MAX_BLAMED: Final = 0.04
 """Share of EyePACS's good photos, and of each clinic's photos as they are, that may lie below it."""
 REFUSAL: Final = 0.01
 """Refused below this one: the model then misses most of what it should find (trust.py shows it)."""
@@ -183,12 +183,12 @@ def cross_fitted(rows: list[Row]) -> np.ndarray:
 
 
 def threshold_of(rows: Sequence[Row], scores: np.ndarray) -> float:
-    """The largest of `THRESHOLDS` below which lie at most `MOST_BLAMED` of the good photos of any data set."""
+    """The largest of `THRESHOLDS` below which lie at most `MAX_BLAMED` of the good photos of any data set."""
     good = [
         scores[[row.data_set == name and row.kind in ("good", "as it is") for row in rows]]
         for name in (*CLINICS, "eyepacs400")
     ]
-    fit = [limit for limit in THRESHOLDS if all((of < limit).mean() <= MOST_BLAMED for of in good if len(of))]
+    fit = [limit for limit in THRESHOLDS if all((of < limit).mean() <= MAX_BLAMED for of in good if len(of))]
     return max(fit, default=THRESHOLDS[0])
 
 

@@ -21,14 +21,14 @@ from torch import nn
 
 from funduscope.network.network import Network
 
-MOST_ALIKE: Final = 0.5
+MAX_ALIKE: Final = 0.5
 """The limit, set before any measurement: a map passes where the 95 % interval of its mean absolute rank correlation
 with the map of fully random weights ends below it."""
 
 
 def passes(high: float) -> bool:
     """Whether a map passes. high: the upper end of that interval; nan (nothing was comparable) does not pass."""
-    return high < MOST_ALIKE
+    return high < MAX_ALIKE
 
 
 def cascade(network: Network, images: Sequence[np.ndarray], seed: int) -> Iterator[tuple[str, Network]]:

@@ -26,7 +26,7 @@ from funduscope.compare import markdown
 from funduscope.compare.charts import saved
 from funduscope.compare.costs import GIGA, MEGA, multiply_adds, parameters
 from funduscope.compare.page_parts import Cell, Line, Picture, Section, Table, between, chance, number, signed
-from funduscope.compare.paired import FEWEST_VISITS, LEVEL, Difference, corrected
+from funduscope.compare.paired import LEVEL, MIN_VISITS, Difference, corrected
 from funduscope.compare.run_folder import DASH, Run, gather, measures_of
 from funduscope.compare.score_kinds import Measure, state_of
 from funduscope.evaluation.score_key import ScoreKey
@@ -158,11 +158,11 @@ def effects(more: tuple[str, Arm], less: tuple[str, Arm]) -> list[Effect]:
 
 
 def effect(measure: Measure, more: tuple[str, Arm], less: tuple[str, Arm]) -> Effect | None:
-    """None if the arms share fewer than `FEWEST_VISITS` visits, or a score does not exist."""
+    """None if the arms share fewer than `MIN_VISITS` visits, or a score does not exist."""
     (a, of_a), (b, of_b) = more, less
     units, photos = paired_units((of_a, of_b), measure)
     visits = len(units[0][0])
-    if visits < FEWEST_VISITS:
+    if visits < MIN_VISITS:
         return None
     scores = [[float(measure.score(type(one[0]).total(one))) for one in arm] for arm in units]
     means = (float(np.mean(scores[0])), float(np.mean(scores[1])))

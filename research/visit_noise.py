@@ -23,14 +23,14 @@ import numpy as np
 from research.stored_answers import stored
 
 from funduscope.app.viewer_data import contours_of
-from funduscope.app.visit_comparison import ABSENT_FRAC, LEAST_PPM, VisitComparison, compare_visits
+from funduscope.app.visit_comparison import ABSENT_FRAC, VisitComparison, compare_visits
 from funduscope.data.case import Case
 from funduscope.data.sources import read_data
 from funduscope.explain.inpaint import inpaint
 from funduscope.imaging.photo import Photo
 from funduscope.inference.findings import Findings
 from funduscope.inference.loading import load
-from funduscope.inference.objects import SMALLEST_PPM
+from funduscope.inference.objects import MIN_PPM
 from funduscope.inference.predictor import Predictor
 from funduscope.vocabulary import LESIONS
 
@@ -182,12 +182,12 @@ def print_noise(pairs: list[Pair], thresholds: Mapping[str, float]) -> None:
             print(f"| {what} ({len(mine)}) | {code} | {both} | {len(single)} | {len(absent)} | {areas} |")
     exposures = [pair for pair in pairs if pair.what == "second exposure"]
     allowed = int(FALSE_A_PAIR * len(exposures))
-    print("\n| kind | LEAST_PPM | STEADY_ROOT_PPM |\n|---|---|---|")
+    print("\n| kind | MIN_PPM | STEADY_ROOT_PPM |\n|---|---|---|")
     for code in LESIONS:
         single = alone(exposures, code)
         areas = np.sort(single[single[:, 1] < ABSENT_FRAC * thresholds[code], 0])[::-1]
         least = np.ceil(areas[allowed] + 1e-6) if len(areas) > allowed else 0
-        least = max(least, SMALLEST_PPM[code])
+        least = max(least, MIN_PPM[code])
         both = [(a, b) for pair in exposures for a, b, *_ in pair.changes[code] if a and b]
         moved = np.abs(np.diff(np.sqrt(np.array(both).reshape(-1, 2)), axis=1))
         print(f"| {code} | {least:.0f} | {np.percentile(moved, 99) if len(moved) else 0:.1f} |")
@@ -207,7 +207,7 @@ def print_rules(pairs: list[Pair], thresholds: Mapping[str, float]) -> None:
         mine = [pair for pair in pairs if pair.what == what]
         before = np.array([np.sum([changed(pair, code, 0.5, 0) for code in LESIONS], 0) for pair in mine])
         now = np.array(
-            [np.sum([changed(pair, code, ABSENT_FRAC, LEAST_PPM[code]) for code in LESIONS], 0) for pair in mine]
+            [np.sum([changed(pair, code, ABSENT_FRAC, MIN_PPM[code]) for code in LESIONS], 0) for pair in mine]
         )
         cells = [f"{means[k]:.2f}" for k in (0, 1) for means in (before.mean(0), now.mean(0))]
         cells += [f"{np.count_nonzero(counts.sum(1))} of {len(mine)}" for counts in (before, now)]
@@ -217,7 +217,7 @@ def print_rules(pairs: list[Pair], thresholds: Mapping[str, float]) -> None:
     for code in LESIONS:
         before, now = (
             sum(changed(pair, code, frac, least)[0] for pair in mine)
-            for frac, least in ((0.5, 0), (ABSENT_FRAC, LEAST_PPM[code]))
+            for frac, least in ((0.5, 0), (ABSENT_FRAC, MIN_PPM[code]))
         )
         print(f"| {code} | {sum(pair.filled[code] for pair in mine)} | {before} | {now} |")
 

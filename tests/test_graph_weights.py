@@ -11,7 +11,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from funduscope.graph_weights import MOST_OFF, arrays_of, find, rebuilt
+from funduscope.graph_weights import MAX_DEVIATION, arrays_of, find, rebuilt
 
 RNG = np.random.default_rng(0)
 CONV, LINEAR = (RNG.normal(size=shape).astype(np.float32) for shape in ((8, 4, 3, 3), (6, 5)))
@@ -58,7 +58,7 @@ def test_what_stands_in_a_branch_is_found() -> None:
 
 def test_vectors_and_other_weights_are_left_out() -> None:
     other = CONV.copy()
-    other[3, 0, 0, 0] += 2 * MOST_OFF * np.abs(CONV[3]).max()
+    other[3, 0, 0, 0] += 2 * MAX_DEVIATION * np.abs(CONV[3]).max()
     weights = {"other": torch.from_numpy(other), "bias": torch.ones(8), "dead": torch.from_numpy(CONV)}
     dead = CONV.copy()
     dead[2] = 0

@@ -40,7 +40,7 @@ from funduscope.data.sources import read_data
 from funduscope.data.splits import SplitPlan
 from funduscope.imaging.framing import frame
 from funduscope.imaging.photo import Photo
-from funduscope.quality.fundus import ODD_MOST, FundusTest, features, measure_all, shows_vessels
+from funduscope.quality.fundus import MAX_ODD, FundusTest, features, measure_all, shows_vessels
 from funduscope.quality.image_measures import FRAME_PX, small_frame
 from funduscope.quality.mlp import MLP, to_json
 from funduscope.testing.drawn_eyes import STYLES, draw_eye
@@ -210,7 +210,7 @@ def spread(rows: list[Row]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Middle (F,), scale (F,) and whitening (F, F) of the eyes among the rows."""
     eyes = np.stack([row.values for row in rows if row.sort != "other"])
     middle, scale = eyes.mean(axis=0), eyes.std(axis=0) + 1e-6
-    away = np.clip((eyes - middle) / scale, -ODD_MOST, ODD_MOST)
+    away = np.clip((eyes - middle) / scale, -MAX_ODD, MAX_ODD)
     covariance = np.cov(away, rowvar=False) + REGULAR * np.eye(len(scale))
     return middle, scale, np.linalg.cholesky(np.linalg.inv(covariance))
 

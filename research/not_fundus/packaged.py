@@ -13,7 +13,7 @@ from PIL import Image
 
 from .grounds import colors_of, disc, fitted, laid
 
-LEAST_PX: Final = 256
+MIN_PX: Final = 256
 """The shortest side that a photo may have: smaller pictures are enlarged to it, as `Photo` takes nothing smaller."""
 
 FUNDUS: Final = frozenset({"skimage/data/retina.jpg", "skimage/data/microaneurysms.png"})
@@ -91,10 +91,10 @@ def in_a_circle(rng: np.random.Generator, count: int) -> Iterator[np.ndarray]:
 
 def enlarged(picture: np.ndarray) -> np.ndarray:
     """A picture at least 256 px on either side."""
-    scale = max(1.0, LEAST_PX / min(picture.shape[:2]))
+    scale = max(1.0, MIN_PX / min(picture.shape[:2]))
     if scale == 1:
         return picture
-    size = max(LEAST_PX, round(picture.shape[1] * scale)), max(LEAST_PX, round(picture.shape[0] * scale))
+    size = max(MIN_PX, round(picture.shape[1] * scale)), max(MIN_PX, round(picture.shape[0] * scale))
     return cv2.resize(picture, size, interpolation=cv2.INTER_CUBIC)
 
 

@@ -32,7 +32,7 @@ from .grounds import words
 Surrounded = tuple[np.ndarray, FieldOfView]
 Surround = Callable[[np.ndarray, FieldOfView, np.random.Generator], Surrounded]
 
-MOST_PX: Final = 900
+MAX_PX: Final = 900
 """Longer side of a photo before it is put anywhere: a screen shows no more."""
 
 
@@ -41,8 +41,8 @@ FOUND_FRAC: Final = 0.08
 
 
 def resized(pixels: np.ndarray) -> tuple[np.ndarray, FieldOfView] | None:
-    """A photo of `MOST_PX` at most, and its field; None if no field is found."""
-    scale = min(1.0, MOST_PX / max(pixels.shape[:2]))
+    """A photo of `MAX_PX` at most, and its field; None if no field is found."""
+    scale = min(1.0, MAX_PX / max(pixels.shape[:2]))
     small = pixels if scale == 1 else cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     found = find_field_of_view(small)
     return None if found is None else (small, found)

@@ -29,7 +29,7 @@ from funduscope import graph_weights
 from funduscope.atomic import link_or_copy, replacing
 from funduscope.i18n.errors import CodedError, machine_fault
 from funduscope.network.encoder import WeightsError
-from funduscope.network.joined import Joined, build_model
+from funduscope.network.joined import JoinedNetwork, build_model
 from funduscope.network.network import Network
 from funduscope.recipe import Recipe
 from funduscope.version import __version__
@@ -74,7 +74,7 @@ class Checkpoint:
             found.append(Checkpoint(self.recipe.stage(name), self.card, self.progress, own))
         return found
 
-    def network(self) -> Network | Joined:
+    def network(self) -> Network | JoinedNetwork:
         """The model in evaluation mode. Raises `CheckpointError` if recipe and weights do not fit."""
         try:
             network = build_model(self.recipe)
@@ -84,7 +84,7 @@ class Checkpoint:
         return network.eval()
 
 
-def fit(network: Network | Joined, state: dict[str, Tensor]) -> None:
+def fit(network: Network | JoinedNetwork, state: dict[str, Tensor]) -> None:
     """Loads weights of exactly this architecture; raises `CheckpointError` naming the first that differs."""
     own = network.state_dict()
     for name in [*(own.keys() - state.keys()), *(state.keys() - own.keys())]:

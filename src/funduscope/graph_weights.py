@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-MOST_OFF = 1 / 20
+MAX_DEVIATION = 1 / 20
 """Largest error, as a share of a channel's largest weight: half a step of 7 bits is 1/126, and ONNX Runtime rounds
 channels of small weights and a large bias more coarsely, so that the bias fits in 32 bits."""
 
@@ -41,7 +41,7 @@ def arrays_of(graph: Any) -> dict[str, np.ndarray]:
 def find(weights: dict[str, Tensor], arrays: dict[str, np.ndarray]) -> tuple[dict[str, str], dict[str, Tensor]]:
     """By weight the name of the array that it is but for a factor per channel, and those factors, (channels,).
 
-    Vectors, and weights that are in no array to within `MOST_OFF`, are left out.
+    Vectors, and weights that are in no array to within `MAX_DEVIATION`, are left out.
     """
     by_shape: dict[tuple[int, ...], list[str]] = {}
     for name, value in arrays.items():
@@ -53,7 +53,7 @@ def find(weights: dict[str, Tensor], arrays: dict[str, np.ndarray]) -> tuple[dic
             factor, off = _factors(weight, torch.tensor(arrays[candidate]))
             near.append((off, candidate, factor))
         off, candidate, factor = min(near, key=lambda one: one[0], default=(1.0, "", None))
-        if factor is not None and off <= MOST_OFF:
+        if factor is not None and off <= MAX_DEVIATION:
             sources[name], factors[name] = candidate, factor
     return sources, factors
 

@@ -167,7 +167,7 @@ class Recipe(Strict):
     @property
     def routers(self) -> tuple[str, ...]:
         """The names of the network's routers, in the order of the rows of `Outputs.gates`."""
-        if self.stages:  # as `Joined`: those of the last stage that answers for whole photos
+        if self.stages:  # as `JoinedNetwork`: those of the last stage that answers for whole photos
             grading = [share for share in map(self.stage, self.stages) if not share.closeup and share.tasks.photo_tasks]
             return grading[-1].routers if grading else ()
         kind, tasks = self.experts.kind, self.tasks

@@ -22,7 +22,7 @@ from funduscope.app.session import Session
 from funduscope.app.viewer_component import sources, texts
 from funduscope.app.visit_comparison import (
     ABSENT_FRAC,
-    LEAST_PPM,
+    MIN_PPM,
     SIDE_PX,
     STEADY_ROOT_PPM,
     Outlined,
@@ -131,12 +131,12 @@ def _outlined(area_ppm: float, probability: float) -> Outlined:
 
 @pytest.mark.parametrize("code", ["MA", "HE", "EX"])
 def test_a_lesion_is_new_only_beyond_the_noise(code: str) -> None:
-    limit, large = 0.5, LEAST_PPM[code] + 1
+    limit, large = 0.5, MIN_PPM[code] + 1
     absent, doubtful = _outlined(0, ABSENT_FRAC * limit / 2), _outlined(0, ABSENT_FRAC * limit * 2)
     assert state_of(code, absent, _outlined(large, 0.9), limit) == "new"
     assert state_of(code, _outlined(large, 0.9), absent, limit) == "gone"
     assert state_of(code, doubtful, _outlined(large, 0.9), limit) == "undecided", "it may have been there"
-    assert state_of(code, absent, _outlined(LEAST_PPM[code] - 1, 0.9), limit) == "undecided", "it is too small"
+    assert state_of(code, absent, _outlined(MIN_PPM[code] - 1, 0.9), limit) == "undecided", "it is too small"
     root = 30.0
     for change, state in ((STEADY_ROOT_PPM[code] + 1, "bigger"), (STEADY_ROOT_PPM[code] - 1, "unchanged")):
         assert state_of(code, _outlined(root**2, 0.9), _outlined((root + change) ** 2, 0.9), limit) == state

@@ -245,7 +245,7 @@ def test_a_source_that_goes_away_ends_the_batch_and_no_photo_is_called_failed(
 
 
 def test_a_process_that_hangs_is_ended_while_others_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("funduscope.batch.readers.MOST_S", 0.0)
+    monkeypatch.setattr("funduscope.batch.readers.MAX_PHOTO_S", 0.0)
     killed = []
     hangs, answers = Answering(()), Answering(())
     hangs.pipe.recv()

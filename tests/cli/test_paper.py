@@ -101,7 +101,7 @@ def test_many_pages_are_parted_into_files(
         add(self, column, foot)
         held.append(self.pages)
 
-    monkeypatch.setattr(pdf_outputs, "MOST_PAGES", 2)
+    monkeypatch.setattr(pdf_outputs, "MAX_PAGES", 2)
     monkeypatch.setattr(Document, "add", counted)
     for number in range(5):
         save_eye(tmp_path / "photos" / f"{number}.jpg", 360 + 10 * number)

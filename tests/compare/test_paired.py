@@ -45,9 +45,9 @@ def test_a_large_difference_is_found_and_a_turned_pair_is_its_mirror() -> None:
     found = compared(rows(0.95, seed=1), rows(0.3, seed=2))
     assert found.interval.low > 0
     assert found.p < 0.01
-    turned = found.turned()
-    assert (turned.a, turned.interval.high) == ("b", -found.interval.low)
-    assert turned.scores == found.scores[::-1]
+    swapped = found.swapped()
+    assert (swapped.a, swapped.interval.high) == ("b", -found.interval.low)
+    assert swapped.scores == found.scores[::-1]
 
 
 def test_it_is_the_test_of_the_metrics() -> None:

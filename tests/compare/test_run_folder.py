@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from funduscope.compare.report import compare_runs
-from funduscope.compare.run_folder import PARTS, CompareError, bundle, gather, learned_from, parted
+from funduscope.compare.run_folder import PARTS, CompareError, bundle, gather, learned_from, split_comparable
 from funduscope.recipe import Recipe
 
 
@@ -87,7 +87,7 @@ def test_runs_of_another_budget_or_fold_stand_apart_with_the_reason(fabricate, t
     alike = [fabricate(tmp_path / name) for name in ("one", "two")]
     wider = fabricate(tmp_path / "wider", Recipe.load("plain", ["sampling.per_epoch=900", "training.epochs=4"]))
     other = fabricate(tmp_path / "other", fold=3)
-    side, reasons = parted(gather([wider, *alike, other]))
+    side, reasons = split_comparable(gather([wider, *alike, other]))
     assert [run.name for run in side] == ["one", "two"]
     assert reasons == {
         "wider": "another budget: 3,600 samples in 4 epochs at 512 px, close 1024 px",
@@ -123,15 +123,15 @@ def test_a_run_that_is_not_finished_stands_apart_and_alone_is_refused(fabricate,
     lines = [{"epoch": epoch, "seconds": 1.0, "best": epoch == 1} for epoch in (1, 2, 3)]
     for folder in folders[1:]:
         (folder / "journal.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
-    side, reasons = parted(gather(folders))
+    side, reasons = split_comparable(gather(folders))
     assert [run.name for run in side] == ["ended", "stopped"], "one that found nothing better for long is at its end"
     assert reasons == {"killed": "not finished: 3 of 4 epochs"}
     whole = json.loads((folders[1] / "run.json").read_text("utf-8")) | {"until": 3}
     (folders[1] / "run.json").write_text(json.dumps(whole), "utf-8")
-    assert not parted(gather(folders))[1], "a run that repeats another ends at the epoch that was kept of it"
+    assert not split_comparable(gather(folders))[1], "a run that repeats another ends at the epoch that was kept of it"
     (folders[1] / "run.json").write_text(json.dumps(whole | {"until": 4}), "utf-8")
     with pytest.raises(CompareError, match=r"No run is finished \(killed not finished: 3 of 4 epochs\): continue with"):
-        parted(gather(folders[1:2]))
+        split_comparable(gather(folders[1:2]))
 
 
 def test_what_a_run_did_not_learn_is_not_among_its_answers(fabricate, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from funduscope.export.onnx_file import write_onnx
 from funduscope.inference.card import Card
 from funduscope.inference.runtime import ModelError
 from funduscope.network.encoder import Encoder
-from funduscope.network.heads import DenseHead, GradeHead
+from funduscope.network.heads import ClassifierHead, DenseHead
 from funduscope.network.joined import build_model
 from funduscope.network.network import Network, build
 from funduscope.network.routing import Routed, SharedExperts
@@ -66,7 +66,7 @@ class SameMap(nn.Module):
 
 def one_layer_network() -> Network:
     """One convolution, a linear grade of 5, and a 1x1 map of lesions on the convolution's output."""
-    heads = nn.ModuleDict({"grade": GradeHead(4, 5, 0.0), "structures": DenseHead(4, 1, start=0.0, side_px=1)})
+    heads = nn.ModuleDict({"grade": ClassifierHead(4, 5, 0.0), "structures": DenseHead(4, 1, start=0.0, side_px=1)})
     return Network(OneLayer(), None, SameMap(), heads)  # pyright: ignore[reportArgumentType]
 
 

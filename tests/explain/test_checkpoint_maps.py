@@ -20,7 +20,7 @@ from funduscope.inference.findings import Findings
 from funduscope.inference.predictor import Predictor
 from funduscope.inference.runtime import TorchRuntime
 from funduscope.inference.witnesses import Witness
-from funduscope.network.joined import Joined, build_model
+from funduscope.network.joined import JoinedNetwork, build_model
 from funduscope.network.network import Network
 from funduscope.recipe import Recipe
 from funduscope.report.checkpoint_maps import CheckpointMaps
@@ -217,5 +217,5 @@ def test_of_several_networks_the_gates_of_the_lesions_are_shown_or_none(
 
 def test_of_several_networks_the_one_that_finds_the_disc_is_named() -> None:
     network = build_model(Recipe.from_toml(STAGED))
-    assert isinstance(network, Joined)
-    assert network.answering("optic_disc") is network.parts["whole"]
+    assert isinstance(network, JoinedNetwork)
+    assert network.part_for("optic_disc") is network.parts["whole"]

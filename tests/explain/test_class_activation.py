@@ -18,7 +18,7 @@ from funduscope.inference.ensemble import Ensemble
 from funduscope.inference.findings import Findings
 from funduscope.inference.predictor import Predictor, Views, calibrated_cams, interpret
 from funduscope.inference.runtime import Outputs
-from funduscope.report.heatmap import LEAST_FULL, blend, pictures, strength
+from funduscope.report.heatmap import MIN_FULL, blend, pictures, strength
 from funduscope.report.write import save
 from funduscope.testing.drawn_eyes import STYLES, draw_eye
 
@@ -191,7 +191,7 @@ def test_of_a_model_that_was_not_measured_that_is_said() -> None:
 
 
 def test_an_eye_with_nothing_in_it_stays_dark() -> None:
-    found = Predictor(Hot(heat=LEAST_FULL / 50))(draw_eye(1, width_px=480).pixels)
+    found = Predictor(Hot(heat=MIN_FULL / 50))(draw_eye(1, width_px=480).pixels)
     asked = explanation(found, "referable")
     assert asked is not None
     assert strength(asked, (480, 320)).max() < 0.05

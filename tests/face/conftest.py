@@ -114,8 +114,8 @@ def place(_place: Path, takes_anything: None, monkeypatch: pytest.MonkeyPatch) -
     timed = cost.Prediction(1.5, 400.0, 0.5, 90.0, 3, "eye.jpg", "a processor, 2 cores")
     monkeypatch.setattr(cost, "measure_predictions", lambda models, **_: [timed] * len(models))
     # What was learned in a step answers nearly at random, and INT8 otherwise.
-    monkeypatch.setattr(export_run, "LEAST_EQUAL", 0.0)
-    monkeypatch.setattr(export_run, "MOST_LOSS", 9.0)
+    monkeypatch.setattr(export_run, "MIN_EQUAL", 0.0)
+    monkeypatch.setattr(export_run, "MAX_LOSS", 9.0)
     monkeypatch.setattr(loading, "resources", SimpleNamespace(files=lambda _: _place, as_file=nullcontext))
     monkeypatch.chdir(_place)
     return _place

@@ -11,7 +11,7 @@ import pytest
 
 from funduscope.imaging.framing import CropTransform
 from funduscope.inference.card import Card
-from funduscope.inference.landmarks import find_landmarks, usual_distance
+from funduscope.inference.landmarks import find_landmarks, fit_fovea_offset
 from funduscope.inference.predictor import Predictor
 from funduscope.inference.runtime import Outputs
 from funduscope.report.write import findings_schema
@@ -91,10 +91,10 @@ def test_the_usual_distance_is_that_of_the_marked_eyes() -> None:
     discs = rng.uniform(0.3, 0.7, (40, 2))
     sides = rng.choice([-1, 1], 40)
     apart = np.stack([sides * rng.normal(0.4, 0.02, 40), rng.normal(0.05, 0.03, 40)], 1)
-    usual = usual_distance(discs.tolist(), (discs + apart).tolist())
+    usual = fit_fovea_offset(discs.tolist(), (discs + apart).tolist())
     assert usual == pytest.approx((0.4, 0.02, 0.05, 0.03), abs=0.012)
-    assert usual_distance(discs[:9].tolist(), discs[:9].tolist()) is None
-    _, across, _, down = usual_distance(discs.tolist(), (discs + 0.1).tolist()) or (0.0,) * 4
+    assert fit_fovea_offset(discs[:9].tolist(), discs[:9].tolist()) is None
+    _, across, _, down = fit_fovea_offset(discs.tolist(), (discs + 0.1).tolist()) or (0.0,) * 4
     assert min(across, down) > 0, "eyes that are all alike make a card that can be loaded"
 
 

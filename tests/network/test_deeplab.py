@@ -9,7 +9,7 @@ import torch
 
 from funduscope.network.deeplab import DeepLab, TaskDeepLab, atrous_rates
 from funduscope.network.encoder import Encoder
-from funduscope.network.heads import RARE, DenseHead, ExpertGradeHead
+from funduscope.network.heads import RARE_LOGIT, DenseHead, ExpertClassifierHead
 from funduscope.settings import Decoder, Experts
 from funduscope.vocabulary import CODES
 
@@ -43,7 +43,7 @@ def test_deeplab_segmenter_is_as_large_as_published() -> None:
     with torch.device("meta"):
         encoder = Encoder("resnet50", output_stride=8)
         decoder = DeepLab(encoder.channels, Decoder(kind="deeplab", channels=(256,)), 8)
-        head = DenseHead(decoder.channels[-1], 5, RARE)
+        head = DenseHead(decoder.channels[-1], 5, RARE_LOGIT)
     count = _parameters(encoder, decoder, head)
     assert count == pytest.approx(39.80, rel=0.05)
     assert count == pytest.approx(39.77, abs=0.005)
@@ -55,7 +55,7 @@ def test_moe_aspp_is_nearly_as_large_as_what_it_varies() -> None:
         wide = Decoder(kind="deeplab", channels=(256,), separable=True)
         experts = Experts(kind="per_task", count=3)
         decoder = TaskDeepLab(encoder.channels, dict.fromkeys(CODES, 1), wide, 16, experts)
-        heads = [ExpertGradeHead(encoder.channels[-1], classes, 0.5, [512], experts) for classes in (5, 3)]
+        heads = [ExpertClassifierHead(encoder.channels[-1], classes, 0.5, [512], experts) for classes in (5, 3)]
     count = _parameters(encoder, decoder, *heads)
     assert count == pytest.approx(42.37, rel=0.05)
     assert count == pytest.approx(40.79, abs=0.005)

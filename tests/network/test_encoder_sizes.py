@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 import torch
 
-from funduscope.evaluation.parity import MOST_DIFFERENCE
+from funduscope.evaluation.parity import MAX_DIFFERENCE
 from funduscope.export.onnx_file import write_onnx
 from funduscope.inference.card import Card
 from funduscope.network.network import build
@@ -53,4 +53,4 @@ def test_an_encoder_builds_trains_a_step_and_is_exported(name: str, tmp_path: Pa
     for key, value in expected.items():
         exact = value.numpy()
         far = np.abs(np.asarray(found[key]) - exact).max()
-        assert far < MOST_DIFFERENCE * max(1.0, float(np.abs(exact).max())), key
+        assert far < MAX_DIFFERENCE * max(1.0, float(np.abs(exact).max())), key

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from funduscope.export.onnx_file import write_onnx
 from funduscope.inference.card import Card
 from funduscope.inference.runtime import OnnxRuntime
-from funduscope.network.expert_heads import ExpertClassifiers, ExpertDecoders, SharedPyramid, grid_means
+from funduscope.network.expert_heads import ExpertClassifiers, ExpertDecoders, SharedAspp, grid_means
 from funduscope.network.network import build
 from funduscope.network.routing import Gate, Routed, routing_loss_of, routing_sums
 from funduscope.recipe import Recipe
@@ -113,7 +113,7 @@ def test_the_mix_is_the_mean_of_the_chosen_experts_logits() -> None:
 
 
 def test_a_single_photo_can_be_trained_on() -> None:
-    pyramid = SharedPyramid(8, 4, (1, 2, 3)).train()
+    pyramid = SharedAspp(8, 4, (1, 2, 3)).train()
     assert torch.isfinite(pyramid(torch.randn(1, 8, 4, 4))).all()
 
 

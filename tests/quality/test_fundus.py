@@ -28,8 +28,8 @@ from funduscope.testing.drawn_eyes import STYLES, draw_eye
 SEEDS = range(5000, 5004)
 """Pictures of a family; the fit's seeds are below 100."""
 
-MOST_LOST = 0.01
-LEAST_REFUSED = 0.95
+MAX_LOST = 0.01
+MIN_REFUSED = 0.95
 
 
 def others() -> Iterator[tuple[str, np.ndarray]]:
@@ -54,7 +54,7 @@ def test_other_pictures_are_refused() -> None:
     told = {name: reasons(picture) for name, picture in others()}
     taken = [name for name, codes in told.items() if not codes]
     assert len(told) >= 120
-    assert len(taken) <= (1 - LEAST_REFUSED) * len(told), f"{len(taken)} of {len(told)} taken: {taken}"
+    assert len(taken) <= (1 - MIN_REFUSED) * len(told), f"{len(taken)} of {len(told)} taken: {taken}"
     # The others are refused as poor photos: a round thing in them was taken for the eye, and cut out.
     assert sum("NOT_FUNDUS" in codes for codes in told.values()) > 0.85 * len(told)
 
@@ -78,7 +78,7 @@ def test_hardly_a_true_photo_is_lost(shared: Path) -> None:
     assert cameras
     paths = [*(case.path for case in cases[::16]), *cameras]
     lost = [path.name for path in paths if "NOT_FUNDUS" in reasons(Photo.open(path).pixels)]
-    assert len(lost) <= MOST_LOST * len(paths), lost
+    assert len(lost) <= MAX_LOST * len(paths), lost
     assert not {path.name for path in cameras} & set(lost)
 
 

@@ -15,7 +15,7 @@ from funduscope.export.quantization import quantize
 from funduscope.inference.card import Card
 from funduscope.inference.loading import load
 from funduscope.inference.runtime import OnnxRuntime
-from funduscope.network.heads import GradeHead
+from funduscope.network.heads import ClassifierHead
 from funduscope.network.network import Network, build
 from funduscope.recipe import Recipe, builtin_recipes
 from funduscope.testing.drawn_eyes import draw_eye
@@ -95,7 +95,7 @@ def test_a_file_without_maps_answers_alike_and_explains_nothing(
     network = _built(recipe)
     new = write_onnx(network, Card.of(recipe), tmp_path / "new.onnx")
     with monkeypatch.context() as patch:
-        patch.setattr(GradeHead, "activation_map", lambda self, deepest: None)
+        patch.setattr(ClassifierHead, "activation_map", lambda self, deepest: None)
         old = write_onnx(network, Card.of(recipe), tmp_path / "old.onnx")
     assert "grade" not in OnnxRuntime(old)(_images(1, 64)).cams
     eye = draw_eye(3, width_px=480).pixels

@@ -45,7 +45,7 @@ def _warps(name: str, count: int, zoom: float = SIZE / FRAME) -> Iterator[Warp]:
     rng = np.random.default_rng(len(name))
     whole = plain_warp((FRAME / 2, FRAME / 2), zoom, SIZE)
     for trial in range(count):
-        yield draw_warp(whole, _bounds(name), rng, any_way_up=name == "all at once" and bool(trial % 2))
+        yield draw_warp(whole, _bounds(name), rng, random_quarter_turns=name == "all at once" and bool(trial % 2))
 
 
 def _dot(x: float, y: float, radius: float = 2.5) -> np.ndarray:
@@ -135,7 +135,7 @@ def test_a_bent_eye_is_never_folded_over_itself(name: str) -> None:
     bent = 0.0
     for _ in range(10):
         plain = plain_warp((FRAME / 2, FRAME / 2), 1.0, SIZE)
-        warp = draw_warp(plain, wild.model_copy(update={"mirror": 0.0}), rng, any_way_up=False)
+        warp = draw_warp(plain, wild.model_copy(update={"mirror": 0.0}), rng, random_quarter_turns=False)
         field = warp.displacement
         assert field is not None
         bent = max(bent, float(np.abs(field).max()))
@@ -152,7 +152,7 @@ def test_displacements_stay_in_their_bounds_and_use_them(name: str, frac: float)
     bounds = STILL.model_copy(update={name: 1.0, f"{name}_frac": frac})
     longest = []
     for _ in range(40):
-        field = draw_warp(plain_warp((160.0, 160.0), 1.0, SIZE), bounds, rng, any_way_up=False).displacement
+        field = draw_warp(plain_warp((160.0, 160.0), 1.0, SIZE), bounds, rng, random_quarter_turns=False).displacement
         assert field is not None
         longest.append(np.hypot(field[..., 0], field[..., 1]).max() / SIZE)
     assert max(longest) <= frac + 1e-6
@@ -178,7 +178,9 @@ def test_lines_of_the_grid_move_as_a_whole_and_elastic_ones_do_not() -> None:
 def test_turning_over_is_exact(name: str, pixels, point: tuple[float, float]) -> None:
     """No pixel is blended where none moves by a part of one."""
     image = np.random.default_rng(1).integers(0, 256, (64, 64, 3)).astype(np.uint8)
-    warp = draw_warp(plain_warp((32.0, 32.0), 1.0, 64), _bounds(name), np.random.default_rng(0), any_way_up=False)
+    warp = draw_warp(
+        plain_warp((32.0, 32.0), 1.0, 64), _bounds(name), np.random.default_rng(0), random_quarter_turns=False
+    )
     assert warp.displacement is None
     assert np.array_equal(warp.pixels(image), pixels(image))
     assert np.allclose(warp.points(np.array([[10.5, 20.5]])), [point])
@@ -188,7 +190,9 @@ def test_a_whole_eye_is_turned_by_quarters_where_the_recipe_says_so() -> None:
     image = np.random.default_rng(1).integers(0, 256, (64, 64, 3)).astype(np.uint8)
     rng = np.random.default_rng(2)
     plain = plain_warp((32.0, 32.0), 1.0, 64)
-    turned = [draw_warp(plain, _bounds("quarter_turns"), rng, any_way_up=False).pixels(image) for _ in range(60)]
+    turned = [
+        draw_warp(plain, _bounds("quarter_turns"), rng, random_quarter_turns=False).pixels(image) for _ in range(60)
+    ]
     times = [sum(np.array_equal(each, np.rot90(image, quarters)) for each in turned) for quarters in range(4)]
     assert times[0] == 0
     assert min(times[1:]) > 8
@@ -199,10 +203,12 @@ def test_a_whole_eye_keeps_its_own_way_up() -> None:
     """Never turned by more than the bound, while a crop goes all four ways and both hands."""
     bounds = Augment(rotate_deg=15)
 
-    def turns(any_way_up: bool) -> list[np.ndarray]:
+    def turns(random_quarter_turns: bool) -> list[np.ndarray]:
         rng = np.random.default_rng(2)
         base = plain_warp((32.0, 32.0), 1.0, 64)
-        return [draw_warp(base, bounds, rng, any_way_up=any_way_up).matrix[:, :2] for _ in range(200)]
+        return [
+            draw_warp(base, bounds, rng, random_quarter_turns=random_quarter_turns).matrix[:, :2] for _ in range(200)
+        ]
 
     upright = [np.degrees(np.arctan2(-turn[0, 1], turn[1, 1])) for turn in turns(False)]
     assert np.abs(upright).max() <= 15 + 1e-9
@@ -218,17 +224,17 @@ def test_rotation_scale_and_shift_come_together_as_often_as_the_recipe_says() ->
     rng = np.random.default_rng(3)
     plain, still = plain_warp((80.0, 80.0), 0.5, 64), 0
     for _ in range(300):
-        warp = draw_warp(plain, bounds, rng, any_way_up=False)
+        warp = draw_warp(plain, bounds, rng, random_quarter_turns=False)
         still += np.array_equal(warp.matrix, plain.matrix)
         assert 0.45 - 1e-9 <= abs(np.linalg.det(warp.matrix[:, :2])) ** 0.5 <= 0.55 + 1e-9
         assert np.abs(warp.points(np.array([[80.0, 80.0]]))[0] - 32).max() <= 0.04 * 64 + 1e-9
     assert 150 < still < 210
 
 
-def _first_draw_warp(warp: Warp, bounds: Augment, rng: np.random.Generator, any_way_up: bool) -> np.ndarray:
+def _first_draw_warp(warp: Warp, bounds: Augment, rng: np.random.Generator, random_quarter_turns: bool) -> np.ndarray:
     """The map of the first published recipe, as it was then."""
     angle = np.deg2rad(rng.uniform(-bounds.rotate_deg, bounds.rotate_deg))
-    if any_way_up:
+    if random_quarter_turns:
         angle += np.pi / 2 * rng.integers(4)
     scale = 1 + rng.uniform(-bounds.scale_frac, bounds.scale_frac)
     flip = -1.0 if rng.random() < bounds.mirror else 1.0
@@ -238,13 +244,13 @@ def _first_draw_warp(warp: Warp, bounds: Augment, rng: np.random.Generator, any_
     return np.hstack([turn @ warp.matrix[:, :2], (turn @ warp.matrix[:, 2] + offset)[:, None]])
 
 
-@pytest.mark.parametrize("any_way_up", [False, True])
-def test_a_recipe_without_the_newer_ones_sees_what_it_always_saw(any_way_up: bool) -> None:
+@pytest.mark.parametrize("random_quarter_turns", [False, True])
+def test_a_recipe_without_the_newer_ones_sees_what_it_always_saw(random_quarter_turns: bool) -> None:
     plain = plain_warp((70.0, 90.0), 0.5, SIZE)
     for seed in range(50):
         before, now = np.random.default_rng(seed), np.random.default_rng(seed)
-        expected = _first_draw_warp(plain, Augment(), before, any_way_up)
-        warp = draw_warp(plain, Augment(), now, any_way_up=any_way_up)
+        expected = _first_draw_warp(plain, Augment(), before, random_quarter_turns)
+        warp = draw_warp(plain, Augment(), now, random_quarter_turns=random_quarter_turns)
         assert warp.displacement is None
         assert np.allclose(warp.matrix, expected, rtol=0, atol=1e-12)
         assert now.random() == before.random(), "as many numbers were drawn"
@@ -253,7 +259,10 @@ def test_a_recipe_without_the_newer_ones_sees_what_it_always_saw(any_way_up: boo
 def test_the_same_seed_draws_the_same_and_another_another() -> None:
     def drawn(seed: int) -> np.ndarray:
         warp = draw_warp(
-            plain_warp((160.0, 160.0), 1.0, SIZE), _bounds("all at once"), np.random.default_rng(seed), any_way_up=True
+            plain_warp((160.0, 160.0), 1.0, SIZE),
+            _bounds("all at once"),
+            np.random.default_rng(seed),
+            random_quarter_turns=True,
         )
         return warp.points(np.array([[120.0, 140.0], [190.0, 160.0]]))
 

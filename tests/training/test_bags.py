@@ -17,7 +17,7 @@ from funduscope.data.prepare import CHANNELS, cached, prepare, read_prepared
 from funduscope.recipe import Recipe
 from funduscope.testing.drawn_eyes import Style, draw_eye
 from funduscope.training.batch import BAGS, Batch, Item, Samples
-from funduscope.training.losses import LEAST_PX, bag_losses
+from funduscope.training.losses import MIN_PX, bag_losses
 from funduscope.training.samples import serves
 from funduscope.vocabulary import View
 
@@ -68,7 +68,7 @@ def test_a_box_wants_some_of_its_pixels_and_says_nothing_of_others() -> None:
     outside = logits.grad.clone()
     outside[0, 2, 2:10, 2:10] = 0
     assert not outside.any(), "outside all boxes and in other structures nothing is known"
-    assert int((logits.grad < 0).sum()) == LEAST_PX, "a twentieth of the box, at least a few pixels"
+    assert int((logits.grad < 0).sum()) == MIN_PX, "a twentieth of the box, at least a few pixels"
     found = torch.full((1, 4, 16, 16), -3.0)
     found[0, 2, 4:6, 4:6] = 6.0
     assert bag_losses(found, boxes, ("MA", "HE", "EX", "SE"))["EX boxes"] < 0.01 < losses["EX boxes"]

@@ -21,26 +21,26 @@ from funduscope.network.network import build
 from funduscope.recipe import Recipe
 from funduscope.training import calibrate as module
 from funduscope.training.calibrate import (
-    Seen,
+    CalibrationPhoto,
     _fit_cut,
     _fit_referable,
-    _see,
+    _predict_photo,
     _with_before,
     calibrate,
-    fit_sets,
+    fit_grade_quantile,
     fit_temperature,
 )
-from funduscope.training.fit_threshold import FEWEST_POSITIVE
+from funduscope.training.fit_threshold import MIN_POSITIVE
 from funduscope.vocabulary import CLASSES, CODES, View
 
 HOME = CropTransform(0, 0, 200, 100, 200, 200)
 
 
-def _photo(key: str, probs: np.ndarray, truth: np.ndarray | None, dataset: str = "idrid-A") -> Seen:
+def _photo(key: str, probs: np.ndarray, truth: np.ndarray | None, dataset: str = "idrid-A") -> CalibrationPhoto:
     case = Case(f"{dataset}/{key}", dataset, key, Path("x"), key, Labels())
     truths = {} if truth is None else {"EX": truth}
     healthy = frozenset({"EX"}) if truth is None else frozenset()
-    return Seen(case, HOME, {}, {}, {}, truths, healthy, {"EX": (probs * 255).astype(np.uint8)})
+    return CalibrationPhoto(case, HOME, {}, {}, {}, truths, healthy, {"EX": (probs * 255).astype(np.uint8)})
 
 
 def test_a_temperature_undoes_overconfidence():
@@ -100,7 +100,9 @@ def test_the_lesions_are_measured_around_the_fovea_that_the_finished_card_finds(
     assert finished.fovea_from_disc is not None
     assert all(name.startswith("EX ") for name in asked[0][0])
     for using, close in ((finished, True), (replace(finished, fovea_from_disc=None), False)):
-        told = [_see(Predictor(Drawn(using, [place])), case) for case, place in zip(graded, places, strict=True)]
+        told = [
+            _predict_photo(Predictor(Drawn(using, [place])), case) for case, place in zip(graded, places, strict=True)
+        ]
         again = [{name: photo.numbers[name] for name in asked[0][0]} for photo in told if photo is not None]
         assert (again == list(asked[0])) is close
 
@@ -136,11 +138,11 @@ def test_grade_sets_cover_nine_in_ten_of_the_photos_that_fixed_them():
     logits = rng.normal(0, 1.5, (300, 5))
     probs = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     grades = np.array([int(rng.choice(5, p=row)) for row in probs])
-    quantile = fit_sets(probs, grades)
+    quantile = fit_grade_quantile(probs, grades)
     assert quantile is not None
     held = np.mean([grade in grade_set(row, quantile) for row, grade in zip(probs, grades, strict=True)])
     assert 0.9 <= held < 0.92
-    assert fit_sets(probs[:0], grades[:0]) is None
+    assert fit_grade_quantile(probs[:0], grades[:0]) is None
 
 
 def test_photos_that_say_nothing_of_lesions_are_looked_at_once(
@@ -170,9 +172,9 @@ def test_photos_that_say_nothing_of_lesions_are_looked_at_once(
 def test_a_doubted_grade_0_is_no_proof_of_a_clean_photo(cases: list[Case], tiny: Recipe) -> None:
     healthy = replace(next(case for case in cases if case.dataset == "idrid-B"), labels=Labels(grade=0))
     predictor = Predictor(TorchRuntime(build(tiny).eval(), Card.of(tiny)))
-    assert _see(predictor, healthy).healthy == {"MA", "HE", "EX", "SE"}  # pyright: ignore[reportOptionalMemberAccess]
+    assert _predict_photo(predictor, healthy).healthy == {"MA", "HE", "EX", "SE"}  # pyright: ignore[reportOptionalMemberAccess]
     doubted = replace(healthy, dataset="eyepacs400")
-    assert not _see(predictor, doubted).healthy  # pyright: ignore[reportOptionalMemberAccess]
+    assert not _predict_photo(predictor, doubted).healthy  # pyright: ignore[reportOptionalMemberAccess]
 
 
 def test_a_structure_that_is_labeled_absent_counts_against_a_threshold(cases: list[Case], tiny: Recipe) -> None:
@@ -180,7 +182,7 @@ def test_a_structure_that_is_labeled_absent_counts_against_a_threshold(cases: li
     masked = next(case for case in cases if case.dataset == "idrid-A")
     predictor = Predictor(TorchRuntime(build(tiny).eval(), Card.of(tiny)))
     labels = replace(masked.labels, masks={**masked.labels.masks, "SE": ABSENT})
-    seen = _see(predictor, replace(masked, labels=labels))
+    seen = _predict_photo(predictor, replace(masked, labels=labels))
     assert seen is not None
     assert not seen.truths["SE"].any()
 
@@ -190,7 +192,7 @@ def test_outlines_fade_with_the_grade_where_that_keeps_true_lesions() -> None:
     truth = np.zeros((64, 64), bool)
     truth[10:30, 10:30] = True
     strong = np.where(truth, 0.9, 0.05)
-    ill = [_photo(f"ill{index}", strong, truth) for index in range(FEWEST_POSITIVE)]
+    ill = [_photo(f"ill{index}", strong, truth) for index in range(MIN_POSITIVE)]
     healthy = [_photo(f"healthy{index}", strong, None, "idrid-B") for index in range(10)]
     graded = {photo.case.key: np.eye(5)[2] for photo in ill} | {photo.case.key: np.eye(5)[0] for photo in healthy}
     cut, lowest = _fit_cut([*ill, *healthy], "EX", graded)
@@ -201,7 +203,7 @@ def test_outlines_fade_with_the_grade_where_that_keeps_true_lesions() -> None:
 def test_outlines_do_not_fade_where_healthy_eyes_are_clean_without_it() -> None:
     truth = np.zeros((64, 64), bool)
     truth[10:30, 10:30] = True
-    ill = [_photo(f"ill{index}", np.where(truth, 0.9, 0.05), truth) for index in range(FEWEST_POSITIVE)]
+    ill = [_photo(f"ill{index}", np.where(truth, 0.9, 0.05), truth) for index in range(MIN_POSITIVE)]
     healthy = [_photo(f"healthy{index}", np.full((64, 64), 0.05), None, "idrid-B") for index in range(10)]
     doubtful = {photo.case.key: np.array([0.5, 0, 0.5, 0, 0]) for photo in [*ill, *healthy]}
     assert _fit_cut([*ill, *healthy], "EX", doubtful)[1] == 0

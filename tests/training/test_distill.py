@@ -193,7 +193,7 @@ def test_structures_in_another_order_are_met_by_name(image: Tensor) -> None:
 
 def test_a_teacher_of_another_size_sees_the_eye_at_its_own(image: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its masks come back at the student's size, each thing in its place."""
-    monkeypatch.setattr(distill, "MOST_ENLARGED", 4)
+    monkeypatch.setattr(distill, "MAX_ENLARGED", 4)
     teacher = held(recipe_of("views.whole_px=128", "views.close_px=256"))
     seen: list[tuple[int, ...]] = []
     forward: Callable[..., Outputs] = Network.forward
@@ -221,7 +221,7 @@ def test_what_a_teacher_reads_from_the_close_view_is_asked_at_that_magnification
     image: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The student sees the eye once; its teacher learned the lesions at four times the student's side."""
-    monkeypatch.setattr(distill, "MOST_ENLARGED", 4)
+    monkeypatch.setattr(distill, "MAX_ENLARGED", 4)
     sides = []
     forward: Callable[..., Outputs] = Network.forward
 

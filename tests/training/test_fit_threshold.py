@@ -8,10 +8,10 @@ import numpy as np
 
 from funduscope.inference.objects import Components
 from funduscope.training.fit_threshold import (
-    FEWEST_POSITIVE,
-    MOST_FALSE,
-    Cut,
-    Mapped,
+    MAX_FALSE,
+    MIN_POSITIVE,
+    OutlineThreshold,
+    ThresholdPhoto,
     dice_by_area,
     false_share,
     fit_threshold,
@@ -22,31 +22,31 @@ TRUTH = np.zeros((64, 64), bool)
 TRUTH[10:30, 10:30] = True
 
 
-def photo(probs: np.ndarray, truth: np.ndarray | None, dataset: str = "idrid-A") -> Mapped:
-    return Mapped(dataset, (probs * 255).astype(np.uint8), truth, truth is None)
+def photo(probs: np.ndarray, truth: np.ndarray | None, dataset: str = "idrid-A") -> ThresholdPhoto:
+    return ThresholdPhoto(dataset, (probs * 255).astype(np.uint8), truth, truth is None)
 
 
-def dice(photos: list[Mapped], threshold: float, area: float) -> float:
+def dice(photos: list[ThresholdPhoto], threshold: float, area: float) -> float:
     return dice_by_area(photos, threshold, [area])[area]
 
 
 def test_the_threshold_of_the_best_dice_is_found():
     probs = np.where(TRUTH, 0.62, 0.42)  # everything between is right
-    cut = fit_threshold([photo(probs, TRUTH)] * FEWEST_POSITIVE, "EX")
+    cut = fit_threshold([photo(probs, TRUTH)] * MIN_POSITIVE, "EX")
     assert 0.42 < cut.threshold <= 0.62
     assert cut.dice == dice([photo(probs, TRUTH)], cut.threshold, cut.smallest_px2) == 1
-    assert str(FEWEST_POSITIVE) in cut.says
+    assert str(MIN_POSITIVE) in cut.says
 
 
 def test_healthy_photos_push_threshold_or_smallest_area_up():
-    ill = [photo(np.where(TRUTH, 0.9, 0.05), TRUTH)] * FEWEST_POSITIVE
+    ill = [photo(np.where(TRUTH, 0.9, 0.05), TRUTH)] * MIN_POSITIVE
     specks = np.zeros((64, 64))
     specks[5:7, 5:7] = 0.9  # 4 px: as bright as a lesion, but tiny
     healthy = [photo(specks, None, "idrid-B")] * 10
     cut = fit_threshold([*ill, *healthy], "EX")
     assert cut.smallest_px2 > 4
     sizes = [largest_area(one, cut.threshold) for one in healthy]
-    assert false_share(sizes, ["idrid-B"] * 10, cut.smallest_px2) <= MOST_FALSE
+    assert false_share(sizes, ["idrid-B"] * 10, cut.smallest_px2) <= MAX_FALSE
     assert dice(ill, cut.threshold, cut.smallest_px2) == 1
 
 
@@ -56,24 +56,24 @@ def test_the_smallest_area_is_chosen_by_lesions_not_by_pixels():
     clean = np.where(truth, 0.9, 0.05)
     dotted = clean.copy()
     dotted[50:53:2, 3:60:6] = 0.9  # twenty false dots of a pixel: a twentieth of the true pixels
-    cut = fit_threshold([photo(dotted, truth)] * FEWEST_POSITIVE, "EX")
+    cut = fit_threshold([photo(dotted, truth)] * MIN_POSITIVE, "EX")
     assert 1 < cut.smallest_px2 <= 25, "the dots are gone, the small true lesion stays"
-    without_dots = fit_threshold([photo(clean, truth)] * FEWEST_POSITIVE, "EX")
+    without_dots = fit_threshold([photo(clean, truth)] * MIN_POSITIVE, "EX")
     assert without_dots.smallest_px2 == 0, "nothing is taken out for nothing"
 
 
 def test_with_too_few_positive_photos_healthy_ones_alone_decide_and_it_is_said():
-    ill = [photo(np.where(TRUTH, 0.3, 0.0), TRUTH)] * (FEWEST_POSITIVE - 1)
+    ill = [photo(np.where(TRUTH, 0.3, 0.0), TRUTH)] * (MIN_POSITIVE - 1)
     alone = fit_threshold(ill, "EX")
     assert (alone.threshold, alone.smallest_px2, alone.dice) == (0.5, 0.0, 0.0)
-    assert alone.says.startswith(f"{FEWEST_POSITIVE - 1} positive")
+    assert alone.says.startswith(f"{MIN_POSITIVE - 1} positive")
     healthy = [photo(np.where(TRUTH, 0.72, 0.0), None)] * 10
     assert 0.72 < fit_threshold([*ill, *healthy], "EX").threshold < 0.8
 
 
 def test_what_is_marked_where_a_mask_is_empty_counts_against_a_threshold():
     """As it does in the scores."""
-    ill = [photo(np.where(TRUTH, 0.9, 0.3), TRUTH)] * FEWEST_POSITIVE
+    ill = [photo(np.where(TRUTH, 0.9, 0.3), TRUTH)] * MIN_POSITIVE
     free = photo(np.full((64, 64), 0.6), np.zeros((64, 64), bool))
     assert fit_threshold(ill, "EX").threshold <= 0.6 < fit_threshold([*ill, free], "EX").threshold
 
@@ -100,7 +100,7 @@ def test_the_worst_data_set_counts():
 
 
 def test_the_cleaner_cut_is_the_better_one_and_then_the_one_of_the_higher_dice() -> None:
-    clean, dirty = Cut(0.7, 0, 0.06, 0.5, ""), Cut(0.5, 0, 0.2, 0.9, "")
+    clean, dirty = OutlineThreshold(0.7, 0, 0.06, 0.5, ""), OutlineThreshold(0.5, 0, 0.2, 0.9, "")
     assert clean.is_better(dirty)
     assert not dirty.is_better(clean)
     assert replace(clean, dice=0.6).is_better(clean)

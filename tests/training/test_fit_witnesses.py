@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
 from funduscope.inference.witnesses import Witness, geometric_mean
-from funduscope.training.fit_witnesses import LEAST_WEIGHT, fit_ordinal, fit_shares, fit_witness
+from funduscope.training.fit_witnesses import MIN_WEIGHT, fit_ordinal, fit_shares, fit_witness
 
 NAMES = ("HE count", "EX count", "dust")
 
@@ -63,7 +63,7 @@ def test_two_witnesses_are_likelier_than_either():
     losses = [log_loss(truth, probs) for probs in (seen, lesions, both)]
     assert losses[2] < min(losses[:2]) - 0.1
     assert log_loss(grades, fitted.joint) == pytest.approx(losses[2], abs=0.1), "out of fold, as on new photos"
-    assert min(fitted.witness.weights) >= LEAST_WEIGHT
+    assert min(fitted.witness.weights) >= MIN_WEIGHT
 
 
 def test_a_photo_does_not_answer_for_itself():

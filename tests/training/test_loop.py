@@ -20,7 +20,7 @@ from funduscope.network.routing import ExpertUsage
 from funduscope.recipe import Recipe
 from funduscope.training import TrainingError
 from funduscope.training import loop as loop_module
-from funduscope.training.loop import MOST_BAD_STEPS, Loop, Validation
+from funduscope.training.loop import MAX_NONFINITE_STEPS, Loop, Validation
 from funduscope.training.samples import draw_epoch
 
 
@@ -101,7 +101,9 @@ def test_too_many_bad_steps_end_the_run_and_say_what_to_do(
 ) -> None:
     _spoil(monkeypatch, range(1, 1000))
     many = quick.model_copy(
-        update={"sampling": quick.sampling.model_copy(update={"whole": {"idrid-B": 2.0 * (MOST_BAD_STEPS + 2) / 10}})}
+        update={
+            "sampling": quick.sampling.model_copy(update={"whole": {"idrid-B": 2.0 * (MAX_NONFINITE_STEPS + 2) / 10}})
+        }
     )
     with pytest.raises(TrainingError, match=r"lower training\.learning_rate"):
         _loop(many, cases, cache, tmp_path).run()

@@ -12,7 +12,7 @@ from torch import nn
 
 from funduscope.network.network import build
 from funduscope.recipe import Recipe
-from funduscope.training.optimize import Average, Plateau, make_optimizer, rate_at
+from funduscope.training.optimize import MovingAverage, Plateau, make_optimizer, rate_at
 
 
 def test_the_rate_rises_in_a_line_and_falls_as_a_cosine() -> None:
@@ -108,7 +108,7 @@ def test_what_is_learned_beside_the_network_has_its_own_rate_and_comes_last(kind
 def test_the_average_is_what_a_loop_over_all_steps_gives() -> None:
     torch.manual_seed(0)
     network = nn.Linear(3, 2)
-    average = Average(network, 0.9)
+    average = MovingAverage(network, 0.9)
     slow = network.weight.detach().clone()
     for step in range(1, 200):
         with torch.no_grad():
@@ -123,7 +123,7 @@ def test_the_average_soon_forgets_the_random_start() -> None:
     network = nn.Linear(1, 1, bias=False)
     with torch.no_grad():
         network.weight.fill_(100.0)
-        average = Average(network, 0.9999)
+        average = MovingAverage(network, 0.9999)
         network.weight.fill_(1.0)
     for _ in range(100):
         average.update(network)
@@ -132,7 +132,7 @@ def test_the_average_soon_forgets_the_random_start() -> None:
 
 def test_the_average_takes_statistics_along_and_counts_whole() -> None:
     network = nn.BatchNorm2d(2)
-    average = Average(network, 0.5)
+    average = MovingAverage(network, 0.5)
     network.train()
     for _ in range(3):
         network(torch.randn(4, 2, 3, 3) + 5)

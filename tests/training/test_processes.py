@@ -138,7 +138,7 @@ def die_in_the_second_epoch(recipe: Recipe, cases: list[Case]) -> Any:
     def validate(network: Network) -> dict[str, float]:
         if processes.state().process_index == 1:
             os.kill(os.getpid(), signal.SIGKILL)
-        return {"selection": processes.total(0.0)}
+        return {"selection": processes.all_reduce_number(0.0)}
 
     return validate
 

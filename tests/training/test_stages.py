@@ -26,7 +26,7 @@ from funduscope.inference.loading import load
 from funduscope.inference.predictor import Predictor
 from funduscope.inference.runtime import ModelError, OnnxRuntime, TorchRuntime
 from funduscope.inference.witnesses import Witness
-from funduscope.network.joined import Joined, build_model
+from funduscope.network.joined import JoinedNetwork, build_model
 from funduscope.recipe import Recipe, RecipeError
 from funduscope.report.checkpoint_maps import CheckpointMaps
 from funduscope.report.write import findings_schema
@@ -81,7 +81,7 @@ def test_the_joined_weights_and_the_curves_of_each_stage_are_kept(done: Path) ->
 
 def test_the_model_gives_what_its_parts_give(done: Path, cases: list[Case]) -> None:
     model = checkpoint.load(done / "best.safetensors").network()
-    assert isinstance(model, Joined)
+    assert isinstance(model, JoinedNetwork)
     parts = {
         name: checkpoint.load(done / STAGES / name / "best.safetensors").network() for name in ("lesions", "whole")
     }
@@ -316,7 +316,7 @@ def test_its_answers_are_explained_and_its_work_is_counted(done: Path, cases: li
     assert isinstance(model.runtime, TorchRuntime)
     findings = model(cases[0].path)
     network = model.runtime.network
-    assert isinstance(network, Joined)
+    assert isinstance(network, JoinedNetwork)
     shown = CheckpointMaps(network, model.card).explanation(findings, "referable")
     assert shown is not None
     assert shown.exact
@@ -403,7 +403,7 @@ def test_stages_that_do_not_fit_are_refused(staged: Recipe) -> None:
     ):
         with pytest.raises(RecipeError, match=says):
             Recipe.load("flagship", [*SMALL, *change])
-    assert isinstance(build_model(staged), Joined)
+    assert isinstance(build_model(staged), JoinedNetwork)
 
 
 @pytest.mark.usefixtures("use_cache")

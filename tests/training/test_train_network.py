@@ -38,7 +38,7 @@ from funduscope.training.initialization import (
 )
 from funduscope.training.journal import draw_curves
 from funduscope.training.leakage import check_unseen, warn_of_earlier, warn_of_learned
-from funduscope.training.samples import drawn, prepared, readable, warn_untaught
+from funduscope.training.samples import drawn, drop_unusable_masks, prepared, warn_untaught
 from funduscope.training.train_network import train_network
 from funduscope.training.validation import make_validation
 
@@ -613,7 +613,7 @@ def test_a_validation_photo_loses_the_mask_that_cannot_be_used_before_the_first_
     bad = replace(masked, labels=replace(masked.labels, masks={"EX": Mask((small,), read_mask)}))
     gone = replace(masked, path=tmp_path / "gone.jpg")
     without = replace(bad, labels=replace(bad.labels, masks={}))
-    assert readable([masked, bad, gone]) == [masked, without, gone]
+    assert drop_unusable_masks([masked, bad, gone]) == [masked, without, gone]
     assert f"left out: {masked.key}, EX alone: The mask small.png is 20x20 px" in capsys.readouterr().err
 
 

@@ -78,7 +78,7 @@ class Row:
         return uncertainty(self.found)
 
     @property
-    def urgency(self) -> tuple[int, float]:
+    def sort_key(self) -> tuple[int, float]:
         """The sort key: urgent referrals first, then the others, then photos to take again or to be graded by a person,
         then the rest; the uncertain ones first in each."""
         is_open = self.retake or self.several or self.referral == "NO_REFERRAL_PERSON"
@@ -99,7 +99,7 @@ def rows(session: Session) -> list[Row]:
         by_hand = tuple(code for code in CODES if code in now.by_hand)
         stated = {task: now.label(task) for task in CLASSES}
         found.append(Row(key, entry.name, session.found(key), stated, by_hand))
-    return sorted(found, key=lambda row: row.urgency)
+    return sorted(found, key=lambda row: row.sort_key)
 
 
 def as_csv(photos: Iterable[Row], refused: Iterable[Failure]) -> bytes:

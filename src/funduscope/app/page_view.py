@@ -36,7 +36,7 @@ PAGE_FONT: Final = "Source Sans"
 """Streamlit's font. It has no Devanagari, and some machines have no font for it either."""
 
 DEVANAGARI: Final = "U+0900-097F, U+1CD0-1CFF, U+200C-200D, U+A8E0-A8FF"
-MOST_REFUSED: Final = 8
+MAX_REFUSED: Final = 8
 """Refused files that are listed without scrolling."""
 
 _REFUSED_PX: Final = 360
@@ -276,7 +276,7 @@ def _refused(session: Session, words: Words) -> None:
         f"{one.photo_name}: {words.error(one.code, one.says, LIMITS.in_sentences)} ({one.code})"
         for one in session.refused
     ]
-    with st.container(height=_REFUSED_PX if len(lines) > MOST_REFUSED else "content"):
+    with st.container(height=_REFUSED_PX if len(lines) > MAX_REFUSED else "content"):
         st.error("\n\n".join([words("refused.title", {"count": len(lines)}), *map(escaped, lines)]))
     if st.button(words("refused.dismiss"), key="dismiss"):
         session.refused.clear()
@@ -288,7 +288,7 @@ def _repeated(session: Session, words: Words) -> None:
     if not session.repeated:
         return
     lines = [words("repeated.line", {"name": name, "before": before}) for name, before in session.repeated]
-    with st.container(height=_REFUSED_PX if len(lines) > MOST_REFUSED else "content"):
+    with st.container(height=_REFUSED_PX if len(lines) > MAX_REFUSED else "content"):
         st.info("\n\n".join(map(escaped, lines)))
     if st.button(words("refused.dismiss"), key="dismiss-repeated"):
         session.repeated.clear()

@@ -36,7 +36,7 @@ added."""
 ABSENT_FRAC: Final = 0.1
 """A share of the threshold: only below this probability is a lesion absent in the other photo."""
 
-LEAST_PPM: Final = {"MA": 33.0, "HE": 167.0, "EX": 29.0, "SE": 109.0}
+MIN_PPM: Final = {"MA": 33.0, "HE": 167.0, "EX": 29.0, "SE": 109.0}
 """Smaller lesions come and go between two photos of an unchanged eye. As printed by `python -m research.visit_noise`:
 with these areas a pair of second exposures shows at most a quarter of a false change of each kind."""
 
@@ -235,7 +235,7 @@ def state_of(code: str, earlier: Outlined, later: Outlined, threshold: float) ->
             return "unchanged"
         return "bigger" if grown > 0 else "smaller"
     there, absent = (earlier, later) if earlier.lesions else (later, earlier)
-    if there.area_ppm < LEAST_PPM[code] or absent.probability >= ABSENT_FRAC * threshold:
+    if there.area_ppm < MIN_PPM[code] or absent.probability >= ABSENT_FRAC * threshold:
         return "undecided"
     return "gone" if earlier.lesions else "new"
 

@@ -13,13 +13,13 @@ from funduscope.inference.ood import FAR_PERCENTILE
 from funduscope.report.html_frame import render
 from funduscope.vocabulary import DME_RISKS, GRADES
 
-LEAST_CERTAIN: Final = 100
+MIN_CERTAIN: Final = 100
 """Photos that are named on the page."""
 
-MOST_GROUPS: Final = 400
+MAX_GROUPS: Final = 400
 """Rows of the table of drift, of the latest days; findings.parquet has the rest."""
 
-MOST_TWICE: Final = 50
+MAX_TWICE: Final = 50
 """Rows of the table of photos that stand in several places."""
 
 _FOUND: Final = "json_extract(found, '$.{}')"
@@ -60,8 +60,8 @@ def page(
         "failures": _counted(store, "code", "state = 'failed'"),
         "measures": MEASURES,
         "meanings": MEANINGS,
-        "drift": sorted(drift[:MOST_GROUPS], key=lambda group: (group["camera"] or "", group["date"] or "")),
-        "most_drift": MOST_GROUPS if len(drift) > MOST_GROUPS else None,
+        "drift": sorted(drift[:MAX_GROUPS], key=lambda group: (group["camera"] or "", group["date"] or "")),
+        "most_drift": MAX_GROUPS if len(drift) > MAX_GROUPS else None,
         "twice": list(_twice(store)),
         "unsure": list(_least_certain(store, files)),
     }
@@ -99,7 +99,7 @@ def _drift(store: Store) -> Iterator[dict[str, Any]]:
     query = (
         f"select camera, date, count(*), avg(state = 'refused'), avg({percentile} > {FAR_PERCENTILE}), "
         f"avg({distance}), {means} from photos join results using (place) where state != 'failed' "
-        f"group by camera, date order by date desc, camera limit {MOST_GROUPS + 1}"
+        f"group by camera, date order by date desc, camera limit {MAX_GROUPS + 1}"
     )
     for camera, date, photos, refused, unlike, distance, *values in store.select(query):
         group = {"camera": camera, "date": date, "photos": photos, "refused": refused, "unlike": unlike}
@@ -112,7 +112,7 @@ def _twice(store: Store) -> Iterator[dict[str, Any]]:
     query = (
         f"select count(distinct place), {patients}, min(place), max(place) "
         f"from photos join results using (place) where state != 'failed' group by {_FOUND.format('photo.sha256')} "
-        f"having count(distinct place) > 1 order by {patients} > 1 desc, 1 desc, 3 limit {MOST_TWICE}"
+        f"having count(distinct place) > 1 order by {patients} > 1 desc, 1 desc, 3 limit {MAX_TWICE}"
     )
     for places, persons, first, last in store.select(query):
         yield {"places": places, "patients": persons, "first": first, "last": last}
@@ -123,7 +123,7 @@ def _least_certain(store: Store, files: str) -> Iterator[dict[str, Any]]:
     query = (
         f"select place, name, code, uncertainty, {grade}, {risk} from photos join results using (place) "
         "where state = 'read' and uncertainty is not null "
-        f"order by uncertainty desc, position, frame limit {LEAST_CERTAIN}"
+        f"order by uncertainty desc, position, frame limit {MIN_CERTAIN}"
     )
     for place, name, code, uncertainty, grade, risk in store.select(query):
         says = "; ".join(filter(None, (grade, risk)))

@@ -18,7 +18,7 @@ from funduscope.batch.store import StoredResult
 from funduscope.inference.rules import more_careful, with_rules
 from funduscope.inference.stated import undisputed_eye
 
-URGENCIES: Final = ("urgent", "soon", "retake", "person", "routine")
+PRIORITIES: Final = ("urgent", "soon", "retake", "person", "routine")
 """From who must be seen first. retake: nothing found, but an eye without a photo that can be graded; person: nothing
 found, but an eye with none but photos that a person should grade."""
 
@@ -72,7 +72,7 @@ class Eye:
 
 
 def _order(urgency: str, grade: int | None, risk: int | None, chance: float | None) -> tuple[float, ...]:
-    return URGENCIES.index(urgency), -(grade or 0), -(risk or 0), -(chance or 0.0)
+    return PRIORITIES.index(urgency), -(grade or 0), -(risk or 0), -(chance or 0.0)
 
 
 def _column(name: str, kind: Kind = "text", unit: str = "") -> Column:

@@ -22,7 +22,7 @@ PATH: Final = "path"
 KNOWN: Final = ("patient", "eye", "visit", "date", "camera")
 """Columns of a table that are understood, next to the path."""
 
-_LONGEST_HEADER: Final = 100_000
+_MAX_HEADER_LENGTH: Final = 100_000
 _MONTH, _DAY = "0[1-9]|1[0-2]", "0[1-9]|[12][0-9]|3[01]"
 _DATE: Final = re.compile(rf"((?:19|20)[0-9]{{2}})(?:([-/.]?)({_MONTH})(?:\2({_DAY}))?)?(?=$|[T ])")
 """How dates begin that sort as texts: the year first, then month and day of two digits each, where they are known."""
@@ -250,10 +250,10 @@ def _wrong(table: Path, number: int, says: str) -> CodedError:
 def _csv_lines(table: Path) -> Iterator[list[str]]:
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:
-            first = file.readline(_LONGEST_HEADER)
+            first = file.readline(_MAX_HEADER_LENGTH)
             while first.isspace():
                 yield []
-                first = file.readline(_LONGEST_HEADER)
+                first = file.readline(_MAX_HEADER_LENGTH)
             delimiter, begin = delimiter_of(first)
             rest = file if begin else itertools.chain([first], file)
             yield from csv.reader(rest, delimiter=delimiter, strict=True, skipinitialspace=True)

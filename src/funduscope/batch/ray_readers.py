@@ -35,9 +35,9 @@ SLICE: Final = 100_000
 """Photos of one dataset; the next follows it, so that their list never has to fit into memory."""
 
 _BLOCKS: Final = 1_000
-_MOST_IN_BLOCK: Final = 8  # photos that go to an actor together, and are read again if it dies
+_MAX_IN_BLOCK: Final = 8  # photos that go to an actor together, and are read again if it dies
 _CONNECT_S: Final = 10.0
-_MOST_ACTORS: Final = 100_000  # as many as the cluster has processors for
+_MAX_ACTORS: Final = 100_000  # as many as the cluster has processors for
 
 
 class PhotoReader:
@@ -107,12 +107,12 @@ def read_with_ray(
 
 
 def _answered(rows: list[dict[str, Any]], source: Path, settings: ReadingSettings) -> ray.data.Dataset:
-    size = min(_MOST_IN_BLOCK, -(-len(rows) // _BLOCKS))
+    size = min(_MAX_IN_BLOCK, -(-len(rows) // _BLOCKS))
     return ray.data.from_items(rows, override_num_blocks=-(-len(rows) // size)).map_batches(
         PhotoReader,
         fn_constructor_args=(source, settings),
         batch_size=size,
-        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=_MOST_ACTORS),
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=_MAX_ACTORS),
         num_cpus=max(1, settings.threads),
     )
 

@@ -17,7 +17,7 @@ from funduscope.batch.store import Result
 from funduscope.duplicates.process_pool import ignoring_interrupts
 from funduscope.i18n.errors import CodedError, code_and_sentence
 
-MOST_S: Final = 600
+MAX_PHOTO_S: Final = 600
 """A process that has read one photo for so long is ended."""
 
 _DEATHS_AT_START: Final = 3
@@ -115,7 +115,7 @@ def _answering(busy: list[_Reader]) -> list[_Reader]:
         by_pipe: dict[Connection, _Reader] = {reader.pipe: reader for reader in busy}
         ready = [by_pipe[pipe] for pipe in wait(list(by_pipe), timeout=5) if isinstance(pipe, Connection)]
         for reader in busy:  # also while others answer: one that hangs must not be lost to the rest of the batch
-            if reader not in ready and time.monotonic() - reader.since > MOST_S:
+            if reader not in ready and time.monotonic() - reader.since > MAX_PHOTO_S:
                 reader.process.kill()
         if ready:
             return ready

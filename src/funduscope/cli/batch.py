@@ -17,7 +17,7 @@ from funduscope.cli.termination import ended_by_sigterm
 if TYPE_CHECKING:
     from funduscope.batch.run import BatchProgress
 
-MOST_PROCESSES = 256
+MAX_PROCESSES = 256
 LINE_S = 60.0
 """Between two lines of progress."""
 
@@ -34,7 +34,7 @@ def batch(
     processes: Annotated[
         Optional[int],  # noqa: UP045
         typer.Option(
-            help="Processes that read. Default: one per core; two on a GPU.", min=1, max=MOST_PROCESSES, metavar="N"
+            help="Processes that read. Default: one per core; two on a GPU.", min=1, max=MAX_PROCESSES, metavar="N"
         ),
     ] = None,
     ray: Annotated[str, typer.Option(help="Read on this Ray cluster, not in local processes.", metavar="ADDRESS")] = "",
@@ -99,7 +99,7 @@ def _shares(processes: int | None, threads: int | None, *, on_gpu: bool, on_clus
     from funduscope.imaging.read_ahead import cores
 
     usable = len(cores())
-    processes = processes or (2 if on_gpu else max(1, min(MOST_PROCESSES, usable // (threads or 1))))
+    processes = processes or (2 if on_gpu else max(1, min(MAX_PROCESSES, usable // (threads or 1))))
     return processes, threads or (1 if on_cluster else max(1, usable // processes))
 
 

@@ -22,7 +22,7 @@ from funduscope.compare.score_kinds import Measure, Row, state_of, truths
 from funduscope.metrics import Interval, State, by_visit, paired_test
 
 REPEATS: Final = 5000
-FEWEST_VISITS: Final = 6
+MIN_VISITS: Final = 6
 """With five visits even the smallest p, 2 / 2**5, is above 0.05, so no test is made."""
 
 LEVEL: Final = 0.05
@@ -50,11 +50,11 @@ class Difference:
     def differs(self) -> bool:
         return self.corrected < LEVEL
 
-    def turned(self) -> Difference:
+    def swapped(self) -> Difference:
         """The same as b minus a."""
         own = self.interval
-        turned = Interval(-own.high, -own.low, -own.value, own.units)
-        return replace(self, a=self.b, b=self.a, scores=self.scores[::-1], interval=turned)
+        swapped = Interval(-own.high, -own.low, -own.value, own.units)
+        return replace(self, a=self.b, b=self.a, scores=self.scores[::-1], interval=swapped)
 
 
 def difference(
@@ -76,7 +76,7 @@ def difference(
     of_a, of_b = (measure.score(type(units[0]).total(units)) for units in (units_a, units_b))
     if np.isnan(of_a - of_b):
         return None
-    tested = tested and visits >= FEWEST_VISITS
+    tested = tested and visits >= MIN_VISITS
     interval, p = paired_test(units_a, units_b, measure.score, REPEATS, tested=tested, batched=True)
     return Difference(measure, a[0], b[0], (of_a, of_b), interval, p, p, photos, visits)
 
@@ -84,7 +84,7 @@ def difference(
 def every_pair(measure: Measure, runs: Sequence[Run], part: str) -> list[Difference]:
     """Each pair of the runs that can be tested, a before b, with p values corrected for the number of pairs."""
     named = [(run.name, run.rows[part]) for run in runs if run.interval(part, measure.key)]
-    found = [difference(measure, a, b, fewest=FEWEST_VISITS) for a, b in combinations(named, 2)]
+    found = [difference(measure, a, b, fewest=MIN_VISITS) for a, b in combinations(named, 2)]
     return corrected([one for one in found if one is not None])
 
 

@@ -222,7 +222,7 @@ def measures_of(runs: Sequence[Run], parts: Sequence[str] = FOLDS) -> list[Measu
     return [one for one in every if any(run.interval(part, one.key) for run in runs for part in parts)]
 
 
-def parted(runs: Sequence[Run]) -> tuple[list[Run], dict[str, str]]:
+def split_comparable(runs: Sequence[Run]) -> tuple[list[Run], dict[str, str]]:
     """The runs that can be compared, and by name the reason why each of the others cannot.
 
     Comparable are finished runs with one test fold and one budget; of several such groups the largest is taken, of

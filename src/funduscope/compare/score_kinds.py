@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from funduscope.evaluation.score_key import DME, DR, Aspect, Question, ScoreKey, headline
+from funduscope.evaluation.score_key import DME, DR, Aspect, Question, ScoreKey, headline_question
 from funduscope.evaluation.scores import FALSE_LESIONS, FALSE_VISIBLE, PhotoScore, scores_of
 from funduscope.metrics import (
     CoarseDenseState,
@@ -90,7 +90,9 @@ KINDS: Final[tuple[Kind, ...]] = (
     *(
         Kind(GRADING, question, score, f"{task.title} {score}", is_tested=question.name == task.title)
         for task in FURTHER_TASKS
-        for question, score in dict.fromkeys([(headline(task), task.headline), (Question(task.title), "accuracy")])
+        for question, score in dict.fromkeys(
+            [(headline_question(task), task.headline), (Question(task.title), "accuracy")]
+        )
     ),
     *(
         Kind(AP, Question(code, Aspect.PIXELS), "average precision", f"{Question(code).title} AP", is_tested=True)

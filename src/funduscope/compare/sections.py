@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from funduscope.compare.page_parts import MARKED, Cell, Line, Section, Table, interval_cell, listed, scored
-from funduscope.compare.run_folder import DASH, FOLDS, Run, learned_from, measures_of, parted
+from funduscope.compare.run_folder import DASH, FOLDS, Run, learned_from, measures_of, split_comparable
 from funduscope.compare.score_kinds import BETTER, Measure
 from funduscope.evaluation.score_key import ScoreKey
 
@@ -25,7 +25,7 @@ class Comparison:
 
     @classmethod
     def of(cls, runs: Sequence[Run]) -> Comparison:
-        side, reasons = parted(runs)
+        side, reasons = split_comparable(runs)
         apart = [run for run in runs if run.name in reasons]
         return cls([*side, *apart], side, reasons, measures_of(runs))
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from funduscope.compare.ablation_pairs import ROUTING, SHARING, TEACHING, AblationPair
 from funduscope.compare.page_parts import Cell, Line, Section, Table, between, chance, listed, number, signed
-from funduscope.compare.paired import FEWEST_VISITS, LEVEL, REPEATS, Difference, every_pair
+from funduscope.compare.paired import LEVEL, MIN_VISITS, REPEATS, Difference, every_pair
 from funduscope.compare.run_folder import DASH, FOLDS, Run
 from funduscope.compare.score_kinds import Measure
 from funduscope.compare.sections import Comparison
@@ -40,7 +40,7 @@ def tests_section(comparison: Comparison, tests: Tests) -> Section:
         f"drawn again for both runs, {REPEATS:,} times) and a two-sided p (the runs' answers exchanged by visit, "
         f"{REPEATS:,} times), corrected by Holm's method for the number of pairs in its column. Columns are not "
         "corrected for one another. “No difference shown” is not “no difference”: few photos show large ones only.",
-        f"Scores of fewer than {FEWEST_VISITS} visits are not tested: no difference could become significant.",
+        f"Scores of fewer than {MIN_VISITS} visits are not tested: no difference could become significant.",
     ]
     return Section("Paired tests", paragraphs, tables)
 
@@ -62,7 +62,7 @@ def _photos(measure: Measure, pairs: Sequence[Difference]) -> str:
 
 
 def _column(runs: Sequence[Run], part: str, measure: Measure, pairs: Sequence[Difference]) -> list[Cell]:
-    by_names = {(one.a, one.b): one for one in pairs} | {(one.b, one.a): one.turned() for one in pairs}
+    by_names = {(one.a, one.b): one for one in pairs} | {(one.b, one.a): one.swapped() for one in pairs}
     there = [run for run in runs if any(run.name in names for names in by_names)]
     sign, digits = 1 if measure.kind.higher else -1, measure.kind.digits
     values = {run.name: interval.value for run in there if (interval := run.interval(part, measure.key))}

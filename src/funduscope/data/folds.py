@@ -26,7 +26,7 @@ TABLE = "table"
 PATIENT = f"{TABLE}/patient/"
 """Begins the visit of a photo whose table names the patient."""
 
-HIGHEST_FOLD = 99
+MAX_FOLD = 99
 COLUMNS = ("subset", "image", "visit", "fold")
 
 
@@ -50,7 +50,7 @@ def read_folds(path: Path) -> dict[tuple[str, str], Place]:
     folds: dict[str, int] = {}
     for row in read_sheet(path, COLUMNS).rows:
         key, visit = (row.needed("subset"), row.needed("image")), row.needed("visit")
-        fold = row.integer("fold", HIGHEST_FOLD)
+        fold = row.integer("fold", MAX_FOLD)
         if fold is None:
             raise row.error("fold", "is empty; expected the number of a fold, from 0")
         if key[0].endswith(OFFICIAL_TEST):

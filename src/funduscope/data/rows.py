@@ -24,7 +24,7 @@ from funduscope.data.case import LabelError, Laterality, Point, Quality
 
 SHEET_SUFFIXES = (".csv", ".xlsx")
 _MAX_BYTES: Final = 200_000_000
-_MOST_CELLS: Final = 10_000_000
+_MAX_CELLS: Final = 10_000_000
 _CELL: Final = re.compile(rb"""<c\b[^>]*\br=["']([A-Z]{1,3})(\d{1,7})["']""")
 
 # Words of label files for an eye (OD and OS are Latin abbreviations of right and left) and for a photo's quality.
@@ -243,7 +243,7 @@ def _check_workbook(path: Path) -> None:
                 width = max(
                     (reduce(lambda n, letter: 26 * n + letter - 64, column, 0) for column in columns), default=0
                 )
-                if rows * width > _MOST_CELLS:
+                if rows * width > _MAX_CELLS:
                     raise LabelError(f"A sheet names {rows:,} rows and {width:,} columns; expected a table of labels.")
 
 

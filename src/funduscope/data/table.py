@@ -6,7 +6,7 @@ import unicodedata
 from pathlib import Path
 
 from funduscope.data.case import ABSENT, Case, Empty, LabelError, Labels, Mask, Point
-from funduscope.data.folds import HIGHEST_FOLD, PATIENT, TABLE
+from funduscope.data.folds import MAX_FOLD, PATIENT, TABLE
 from funduscope.data.masks import read_mask, size_of
 from funduscope.data.rows import EYES, NOT_KNOWN, QUALITY_WORDS, Row, patient_name, read_sheet
 from funduscope.vocabulary import CODES, FURTHER_TASKS
@@ -22,7 +22,7 @@ EMPTY_COLUMN = "empty_masks"
 EMPTY_WORDS: dict[str, Empty] = {"absent": "absent", "unknown": "unknown", "error": "error"}
 NONE_WORD = "none"
 
-_MOST_NAMED = 10
+_MAX_NAMED = 10
 
 
 def read(path: Path) -> list[Case]:
@@ -94,7 +94,7 @@ def _case(row: Row) -> Case:
     if patient.lower() in NOT_KNOWN:
         raise row.error("patient", f"is {patient!r}; expected the cell to be empty where the patient is not known")
     visit = f"{PATIENT}{patient}" if patient else f"table/{name}"
-    fold = row.integer("fold", HIGHEST_FOLD)
+    fold = row.integer("fold", MAX_FOLD)
     # Photos of the user's own: nobody knows of terms that would bind them.
     return Case(f"{TABLE}/{name}", TABLE, name, path, visit, labels, fold, research_only=False)
 
@@ -103,8 +103,8 @@ def _others(rows: list[int]) -> str:
     """A sentence about the further rows that have a fault."""
     if not rows:
         return ""
-    named = ", ".join(map(str, rows[:_MOST_NAMED]))
-    more = f" and {len(rows) - _MOST_NAMED} more" if len(rows) > _MOST_NAMED else ""
+    named = ", ".join(map(str, rows[:_MAX_NAMED]))
+    more = f" and {len(rows) - _MAX_NAMED} more" if len(rows) > _MAX_NAMED else ""
     return f" Row{'s' if len(rows) > 1 else ''} {named}{more} {'have' if len(rows) > 1 else 'has'} a fault, too."
 
 

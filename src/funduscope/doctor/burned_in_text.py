@@ -21,7 +21,7 @@ _HEIGHTS: Final = (0.0055, 0.07)  # of the longer side: smaller is noise, larger
 _STROKE: Final = 0.016
 """Least width of a stroke, as a share of the longer side; on the retina strokes are thinner."""
 
-_MOST_MARKS: Final = 1500
+_MAX_MARKS: Final = 1500
 """More marks than this are noise or texture; a page of text has fewer letters."""
 
 
@@ -79,7 +79,7 @@ def _longest_row(marks: np.ndarray) -> int:
     like_letters = (height >= max(low, 5)) & (height <= high) & (width <= 3 * height) & (filled > 0.12) & (filled < 0.9)
     like_letters[0] = False  # the background
     boxes = stats[like_letters][:, :4].astype(np.float64)
-    if count > _MOST_MARKS or len(boxes) < 2:
+    if count > _MAX_MARKS or len(boxes) < 2:
         return int(len(boxes) == 1)
     return _longest_chain(boxes[np.argsort(boxes[:, 0])])
 

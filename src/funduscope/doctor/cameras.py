@@ -18,7 +18,7 @@ import numpy as np
 
 from funduscope.data.case import Case
 from funduscope.doctor.finding import Finding, found
-from funduscope.doctor.permutation_test import chance_of, chi_square
+from funduscope.doctor.permutation_test import chi_square, permutation_p_value
 from funduscope.doctor.record import Record
 
 TOLERANCES: Final[dict[str, float]] = {
@@ -201,4 +201,4 @@ def association(table: np.ndarray) -> tuple[float, float]:
     of_column = np.concatenate([np.repeat(np.arange(columns), row) for row in table])
     excess = max(0.0, chi_square(table) / n - (rows - 1) * (columns - 1) / (n - 1))
     fewer = min(rows - (rows - 1) ** 2 / (n - 1), columns - (columns - 1) ** 2 / (n - 1)) - 1
-    return math.sqrt(excess / fewer) if fewer > 0 else 0.0, chance_of(of_column, np.eye(rows)[of_row])
+    return math.sqrt(excess / fewer) if fewer > 0 else 0.0, permutation_p_value(of_column, np.eye(rows)[of_row])

@@ -20,7 +20,7 @@ from funduscope.doctor.kinds import SEVERITIES
 from funduscope.doctor.label_rows import LabelRows, read_label_rows
 from funduscope.doctor.labeled_photo import check_photos
 from funduscope.doctor.mask_checks import MaskChecks
-from funduscope.doctor.mask_files import Outline, read_outlines
+from funduscope.doctor.mask_files import MaskFile, read_outlines
 from funduscope.doctor.scan import Scan, take_scan
 from funduscope.doctor.wrong_eye import WrongEyeChecks
 from funduscope.duplicates.pairs import DuplicatePair
@@ -43,7 +43,7 @@ class Report:
     scan: Scan
     findings: tuple[Finding, ...]
     label_rows: LabelRows
-    outlines: tuple[Outline, ...]
+    outlines: tuple[MaskFile, ...]
     cases: tuple[Case, ...] = ()
     pairs: tuple[DuplicatePair, ...] = ()
 

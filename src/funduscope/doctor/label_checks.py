@@ -16,7 +16,7 @@ from funduscope.doctor.finding import Finding, found
 from funduscope.doctor.label_rows import LabelRow, LabelRows, Table
 from funduscope.doctor.scan import Scan
 
-MOST_ROWS: Final = 50
+MAX_ROWS: Final = 50
 """Rows without a photo or a label, or photos without a row, that get a finding each; more are one finding."""
 
 _COMPARED: Final = ("grade", "dme", "maculopathy", "edema", "quality", "eye")
@@ -84,7 +84,7 @@ def _without_photo(scan: Scan, table: Table) -> Iterator[Finding]:
         if row.photo is None and row.name and not table.is_folds:
             lost.setdefault(row.name, row)
     file, whole = scan.relative(table.file), len({row.name for row in table.rows})
-    if len(lost) > MOST_ROWS:
+    if len(lost) > MAX_ROWS:
         says = f"{len(lost)} of the {whole} photos that the file names are not here."
         evidence = {"photos": sorted(lost)[:_LISTED], "rows": [row.row for row in lost.values()][:_LISTED]}
         yield found("row_without_photo", [file], says, evidence)
@@ -126,7 +126,7 @@ def _empty(scan: Scan, table: Table) -> Iterator[Finding]:
         if not empty or len(empty) > len(table.rows) / 2:
             continue
         column, others = table.roles[role], len(table.rows) - len(empty)
-        if len(empty) > MOST_ROWS:
+        if len(empty) > MAX_ROWS:
             says = f"{len(empty)} rows have no {column}, which {others} other rows have."
             evidence = {"rows": [row.row for row in empty][:_LISTED], "column": column}
             yield found("empty_label", scan.names(table.file, *(row.photo for row in empty)), says, evidence)
@@ -164,7 +164,7 @@ def _without_row(scan: Scan, label_rows: LabelRows) -> Iterator[Finding]:
 def _unlisted(scan: Scan, table: Table, purpose: str, lost: Sequence[Path], whole: int) -> Iterator[Finding]:
     """Findings about photos `lost` from a table; one finding where they are many of the `whole` folder."""
     file = scan.relative(table.file)
-    if len(lost) > min(MOST_ROWS, whole / 2):
+    if len(lost) > min(MAX_ROWS, whole / 2):
         says = f"{len(lost)} of {whole} photos in the folder have no row ({purpose}) in {table.file.name}."
         severity = "info" if len(lost) > whole / 2 else None  # the file seems to list a selection on purpose
         evidence = {"photos": len(lost), "of": whole}

@@ -36,7 +36,7 @@ TASKS: Final = (
 _LOWEST: Final = {"maculopathy": 1, "edema": 2}
 """For labels of yes or no: the lowest edema risk that means yes."""
 
-FEWEST_PHOTOS: Final = 30
+MIN_PHOTOS: Final = 30
 """Photos of a data set that must be predicted before its labels are judged."""
 
 MOST: Final = 100
@@ -97,12 +97,12 @@ def examine(
                 by_set[case.dataset].append((case, label, _probs(task, answers.get(case.key, {}))))
         for dataset, labels in by_set.items():
             judged = [(case, label, probs) for case, label, probs in labels if probs is not None]
-            if len(judged) >= FEWEST_PHOTOS:
+            if len(judged) >= MIN_PHOTOS:
                 yield from _of_task(scan, dataset, words, judged)
                 continue
             # Without this finding it would look as if nothing were wrong with the labels.
             says = f"The models judged {len(judged)} of {len(labels)} labels ({words}) of {dataset}; "
-            says += f"fewer than {FEWEST_PHOTOS} show nothing."
+            says += f"fewer than {MIN_PHOTOS} show nothing."
             evidence = {"task": words, "data_set": dataset, "labels": len(labels), "judged": len(judged)}
             yield found("labels_unjudged", ["."], says, evidence)
 

@@ -17,7 +17,7 @@ from funduscope.data.case import Box, Point
 from funduscope.doctor.disc_light import DISC_FRAC
 from funduscope.doctor.finding import Finding
 from funduscope.doctor.label_rows import LabelRow, LabelRows
-from funduscope.doctor.mask_files import Outline, Stored, read_stored
+from funduscope.doctor.mask_files import MaskFile, Stored, read_stored
 from funduscope.doctor.record import Record
 from funduscope.doctor.scan import Scan
 from funduscope.progress import Progress, no_progress
@@ -34,7 +34,7 @@ class LabeledPhoto:
     path: Path
     record: Record
     label_rows: LabelRows
-    outlines: Sequence[Outline]
+    outlines: Sequence[MaskFile]
     _decoded: dict[Path, Stored | str] = field(default_factory=dict, repr=False)
 
     @property
@@ -78,13 +78,13 @@ class LabeledPhoto:
         is_plausible = DISC_SHARE[0] <= width / field_px <= DISC_SHARE[1]
         return (width if is_plausible else field_px * DISC_FRAC), is_plausible
 
-    def stored(self, outline: Outline) -> Stored | str:
+    def stored(self, outline: MaskFile) -> Stored | str:
         """The decoded mask file, or a sentence that says why it cannot be read."""
         if outline.file not in self._decoded:
             self._decoded[outline.file] = read_stored(outline.file)
         return self._decoded[outline.file]
 
-    def inside(self, outline: Outline) -> np.ndarray | None:
+    def inside(self, outline: MaskFile) -> np.ndarray | None:
         """(H, W) bool of a mask of the photo's size; None for an unreadable one and one of another size."""
         stored = self.stored(outline)
         if isinstance(stored, str) or stored.values.shape != (self.record.height, self.record.width):
@@ -96,7 +96,7 @@ class LabeledPhoto:
         masks = [mask for one in self.outlines_of(code) if (mask := self.inside(one)) is not None and mask.any()]
         return np.logical_or.reduce(masks) if masks else None
 
-    def outlines_of(self, *codes: str) -> list[Outline]:
+    def outlines_of(self, *codes: str) -> list[MaskFile]:
         """The masks of structures, without files of votes."""
         return [outline for outline in self.outlines if outline.code in codes and not outline.is_votes]
 
@@ -114,12 +114,12 @@ class PhotoCheck(Protocol):
 def check_photos(
     scan: Scan,
     label_rows: LabelRows,
-    outlines: Iterable[Outline],
+    outlines: Iterable[MaskFile],
     checks: Sequence[PhotoCheck],
     progress: Progress = no_progress,
 ) -> Iterator[Finding]:
     """Findings of several checks about every photo that has a label row or a mask, in one pass over the photos."""
-    by_photo: dict[Path, list[Outline]] = defaultdict(list)
+    by_photo: dict[Path, list[MaskFile]] = defaultdict(list)
     for outline in outlines:
         if outline.photo is not None:
             by_photo[outline.photo].append(outline)

@@ -25,13 +25,13 @@ SWAPPED: Final = 0.6
 MISFIT: Final = {"EX": 0.43, "SE": 0.9, "EX|SE": 0.43, "OD": 1.35, "MA": 0.43, "HE": 0.5}
 """Contrast of the right sign below this: the structure is not there. Half of the faintest real mask's."""
 
-_FEWEST_PX: Final = 12
+_MIN_PX: Final = 12
 """Pixels that a mask needs, at `FIELD_PX`, for a reliable contrast."""
 
 _REACH_PX: Final = 15
 """Width of a mask's surroundings."""
 
-_FEWEST_AROUND_PX: Final = 30
+_MIN_AROUND_PX: Final = 30
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,13 +110,13 @@ def _slow(green: np.ndarray, free: np.ndarray) -> np.ndarray:
 def contrast_of(coverage: np.ndarray, around: Bare, ground: Ground) -> float | None:
     """How much brighter the mask is than its surroundings; None if too little of either is visible."""
     core = (coverage > 0.4) & ground.field
-    if core.sum() < _FEWEST_PX:
+    if core.sum() < _MIN_PX:
         core = (coverage > 0.15) & ground.field
-    if core.sum() < _FEWEST_PX:
+    if core.sum() < _MIN_PX:
         return None
     apart = cv2.distanceTransform((coverage <= 0.05).astype(np.uint8), cv2.DIST_L2, 3)
     ring = (apart <= _REACH_PX) & around.free
-    ring = ring if ring.sum() >= _FEWEST_AROUND_PX else around.free
-    if ring.sum() < _FEWEST_AROUND_PX:
+    ring = ring if ring.sum() >= _MIN_AROUND_PX else around.free
+    if ring.sum() < _MIN_AROUND_PX:
         return None
     return float(around.light[core].mean() / max(float(around.light[ring].std()), 0.5))

@@ -27,7 +27,7 @@ from funduscope.doctor.mask_appearance import (
     coverage_of,
     ground_of,
 )
-from funduscope.doctor.mask_files import Outline, Stored, are_votes, in_votes_folder, named_files
+from funduscope.doctor.mask_files import MaskFile, Stored, are_votes, in_votes_folder, named_files
 from funduscope.doctor.scan import Scan
 from funduscope.vocabulary import LESIONS
 
@@ -43,7 +43,7 @@ BEYOND: Final = 0.02
 SAME: Final = 0.9
 """Overlap (intersection over union) of two structures' masks above which they are one mask."""
 
-MOST_ROWS: Final = 50
+MAX_ROWS: Final = 50
 """Missing masks that get a finding each; more are one finding."""
 
 _RED: Final = "red inside becomes 76 of 255 where a program converts it to gray, and is lost at a threshold of 127"
@@ -52,7 +52,7 @@ _RED: Final = "red inside becomes 76 of 255 where a program converts it to gray,
 class MaskChecks:
     """Findings about the masks of each photo. Conventions and digests are collected to compare masks across photos."""
 
-    def __init__(self, scan: Scan, label_rows: LabelRows, outlines: Sequence[Outline]) -> None:
+    def __init__(self, scan: Scan, label_rows: LabelRows, outlines: Sequence[MaskFile]) -> None:
         self.scan, self.label_rows, self.outlines = scan, label_rows, outlines
         self._conventions: dict[str, dict[str, str]] = defaultdict(dict)
         self._digests: dict[str, list[tuple[str, str, str]]] = defaultdict(list)
@@ -101,7 +101,7 @@ def _missing(scan: Scan, label_rows: LabelRows) -> Iterator[Finding]:
             for row in table.rows
             for cell, says in _missing_of(row, votes)
         ]
-        if len(missing) > MOST_ROWS:
+        if len(missing) > MAX_ROWS:
             says = f"{len(missing)} masks that the file names are missing. First: {missing[0].says}"
             yield found("mask_missing", [missing[0].files[0]], says, missing[0].evidence | {"masks": len(missing)})
         else:
@@ -119,9 +119,9 @@ def _missing_of(row: LabelRow, votes: set[str]) -> Iterator[tuple[Cell, str]]:
             yield cell, f"says that {cell.value} of the experts saw {code}; no file has their votes."
 
 
-def _without_photo(scan: Scan, outlines: Sequence[Outline]) -> Iterator[Finding]:
+def _without_photo(scan: Scan, outlines: Sequence[MaskFile]) -> Iterator[Finding]:
     """Masks of no photo; one finding where no mask of a folder has a photo."""
-    folders: dict[Path, list[Outline]] = defaultdict(list)
+    folders: dict[Path, list[MaskFile]] = defaultdict(list)
     for outline in outlines:
         folders[outline.file.parent].append(outline)
     for folder, in_folder in folders.items():
@@ -135,7 +135,7 @@ def _without_photo(scan: Scan, outlines: Sequence[Outline]) -> Iterator[Finding]
             yield found("mask_unknown_photo", [scan.relative(outline.file)], says)
 
 
-def _of_file(photo: LabeledPhoto, outline: Outline, name: str, stored: Stored | str) -> Iterator[Finding]:
+def _of_file(photo: LabeledPhoto, outline: MaskFile, name: str, stored: Stored | str) -> Iterator[Finding]:
     """Findings about one mask file: its name, values, votes and size."""
     if isinstance(stored, str):
         yield found("mask_unreadable", [name], stored)
@@ -166,7 +166,7 @@ def _of_file(photo: LabeledPhoto, outline: Outline, name: str, stored: Stored | 
 
 
 def _votes(
-    photo: LabeledPhoto, outline: Outline, name: str, stored: Stored, evidence: dict[str, Any]
+    photo: LabeledPhoto, outline: MaskFile, name: str, stored: Stored, evidence: dict[str, Any]
 ) -> Iterator[Finding]:
     """Values that are no votes, and more votes at a pixel than a label file counts experts."""
     count, most = photo.value(f"experts_{outline.code}"), stored.levels[-1] // 60
@@ -178,7 +178,7 @@ def _votes(
         yield found("votes_wrong", [name], says, {"votes": most, "counted": count})
 
 
-def _on_photo(photo: LabeledPhoto, outlines: Sequence[Outline]) -> Iterator[Finding]:
+def _on_photo(photo: LabeledPhoto, outlines: Sequence[MaskFile]) -> Iterator[Finding]:
     """What the masks of the photo's size mark in it."""
     masks = {outline: mask for outline in outlines if (mask := photo.inside(outline)) is not None}
     if not masks or photo.record.field_of_view is None:
@@ -199,7 +199,7 @@ def _on_photo(photo: LabeledPhoto, outlines: Sequence[Outline]) -> Iterator[Find
     yield from _same_mask(photo, covers)
 
 
-def _placement(photo: LabeledPhoto, outline: Outline, cover: Cover) -> Finding | None:
+def _placement(photo: LabeledPhoto, outline: MaskFile, cover: Cover) -> Finding | None:
     """A mask that covers too much, or that lies beyond the field."""
     most = WHOLE["OD"] if outline.code == "OD" else WHOLE["lesion"] if outline.code in LESIONS else 0.9
     evidence = {**{key: round(value, 4) for key, value in vars(cover).items()}, "structure": outline.code}
@@ -213,7 +213,7 @@ def _placement(photo: LabeledPhoto, outline: Outline, cover: Cover) -> Finding |
     return None
 
 
-def _light(photo: LabeledPhoto, outline: Outline, contrast: float | None) -> Iterator[Finding]:
+def _light(photo: LabeledPhoto, outline: MaskFile, contrast: float | None) -> Iterator[Finding]:
     """A mask as bright or dark as another structure, or as its surroundings."""
     code = outline.code
     if contrast is None or code not in SIGN:
@@ -228,13 +228,13 @@ def _light(photo: LabeledPhoto, outline: Outline, contrast: float | None) -> Ite
         yield _about(photo, outline, "mask_misfit", says, evidence)
 
 
-def _about(photo: LabeledPhoto, outline: Outline, kind: str, says: str, evidence: Mapping[str, Any]) -> Finding:
+def _about(photo: LabeledPhoto, outline: MaskFile, kind: str, says: str, evidence: Mapping[str, Any]) -> Finding:
     """A finding about what a mask marks, with its outline as picture."""
     picture = drawn(photo.scan, photo.name, "The photo with the mask's outline.", [(outline.file, outline.code)])
     return found(kind, photo.scan.names(outline.file, photo.path), says, evidence, pictures=[picture])
 
 
-def _same_mask(photo: LabeledPhoto, covers: Mapping[Outline, np.ndarray]) -> Iterator[Finding]:
+def _same_mask(photo: LabeledPhoto, covers: Mapping[MaskFile, np.ndarray]) -> Iterator[Finding]:
     """Two structures of one photo with the same mask."""
     for (first, one), (second, other) in combinations(covers.items(), 2):
         overlap = float(np.minimum(one, other).sum() / max(float(np.maximum(one, other).sum()), 1e-6))

@@ -33,7 +33,7 @@ _FEW: Final = 8
 
 
 @dataclass(frozen=True)
-class Outline:
+class MaskFile:
     """A mask file of one structure of one photo.
 
     code: the structure, "" if neither name nor folder gives it. photo: None if there is none. folder_code: the
@@ -82,14 +82,14 @@ class Stored:
         return f"{mode}, 0 and {self.levels[-1]}" if self.levels[-1] else f"{mode}, 0 alone"
 
 
-def read_outlines(inventory: Inventory, label_rows: LabelRows) -> list[Outline]:
+def read_outlines(inventory: Inventory, label_rows: LabelRows) -> list[MaskFile]:
     """Every mask in the data set's mask folders or named by a label file, sorted by file.
 
     A file that label files give to several photos or structures becomes as many outlines, each by the first row.
     """
     photos = PhotoIndex(inventory)
     by_file = {path: [_of_file(path, inventory, photos)] for path in inventory.masks}
-    named: dict[Path, dict[tuple[str, Path | None], Outline]] = defaultdict(dict)
+    named: dict[Path, dict[tuple[str, Path | None], MaskFile]] = defaultdict(dict)
     for outline in _of_tables(label_rows):
         is_votes = any(known.is_votes for known in by_file.get(outline.file, ()))
         named[outline.file].setdefault((outline.code, outline.photo), replace(outline, is_votes=is_votes))
@@ -114,22 +114,22 @@ def in_votes_folder(name: str) -> bool:
     return any(part.lower() in ("votes", "vote") for part in Path(name).parts[:-1])
 
 
-def _of_tables(label_rows: LabelRows) -> Iterator[Outline]:
+def _of_tables(label_rows: LabelRows) -> Iterator[MaskFile]:
     for table in label_rows.tables:
         for role in table.roles:
             for row in table.rows if role.startswith("mask_") else ():
                 for file in named_files(table.file, row.cells[role].text):
                     if file.is_file():
-                        yield Outline(file, role.removeprefix("mask_"), row.photo, table=(table.file, row.row))
+                        yield MaskFile(file, role.removeprefix("mask_"), row.photo, table=(table.file, row.row))
 
 
-def _of_file(path: Path, inventory: Inventory, photos: PhotoIndex) -> Outline:
+def _of_file(path: Path, inventory: Inventory, photos: PhotoIndex) -> MaskFile:
     named, name = _NAMED.fullmatch(path.stem), inventory.relative(path)
     folder_code = next((code for part in reversed(Path(name).parts[:-1]) if (code := _folder_code(part))), "")
     stem = path.stem if named is None else named["photo"]
     code = folder_code if named is None else named["code"].upper()
     code = "other" if code == "OTHER" else code
-    return Outline(path, code, photos.of_mask(stem, path), folder_code, in_votes_folder(name))
+    return MaskFile(path, code, photos.of_mask(stem, path), folder_code, in_votes_folder(name))
 
 
 def _folder_code(name: str) -> str:

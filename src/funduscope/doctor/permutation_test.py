@@ -20,7 +20,7 @@ def chi_square(counts: np.ndarray) -> float:
     return float((np.square(counts - expected) / np.maximum(expected, 1e-9)).sum())
 
 
-def chance_of(groups: np.ndarray, counts: np.ndarray) -> float:
+def permutation_p_value(groups: np.ndarray, counts: np.ndarray) -> float:
     """How often shuffled groups have as large a chi-square as these, counting these groups once.
 
     groups: (N,) int, the group of each unit that is shuffled as a whole. counts: (N, K), the labels of each unit.

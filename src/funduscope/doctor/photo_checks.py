@@ -16,7 +16,7 @@ from funduscope.doctor.finding import Finding, found
 from funduscope.doctor.record import Record
 from funduscope.quality.fundus import DARK_AND_FLAT, DARK_SHARE, FULL_SHARE, load_fundus_test
 
-SMALLEST_EYE_PX: Final = 200
+MIN_EYE_PX: Final = 200
 """Smallest field of view; the smallest real ones are 353 px. A microaneurysm is half a pixel wide below it."""
 
 BLURRED_SHARPNESS: Final = (0.56, 0.58)
@@ -46,7 +46,7 @@ CUT_ASYMMETRY: Final = 0.30
 HABIT: Final = 0.5
 """Above this share of a folder, a cut is how the folder was made, and is one finding."""
 
-MOST_NAMED: Final = 20
+MAX_NAMED: Final = 20
 """Files of a folder whose metadata get a finding each; more have them from one program, and are one finding."""
 
 GRAY_CHROMA: Final = 5.0
@@ -150,8 +150,8 @@ def _faults(record: Record) -> Iterator[tuple[str, str]]:
     flat = measures["brightness"] < DARK_AND_FLAT[0] and measures["spread"] < DARK_AND_FLAT[1]
     if flat or measures["brightness"] < DARK_BRIGHTNESS:
         yield "dark", f"The field of view has a median brightness of {measures['brightness']:.0f} of 255."
-    if measures["diameter_px"] < SMALLEST_EYE_PX:
-        yield "too_small", f"The eye is {measures['diameter_px']:.0f} px across; expected {SMALLEST_EYE_PX} px or more."
+    if measures["diameter_px"] < MIN_EYE_PX:
+        yield "too_small", f"The eye is {measures['diameter_px']:.0f} px across; expected {MIN_EYE_PX} px or more."
     if measures.get("sharpness", 1.0) < BLURRED_SHARPNESS[0] and measures["sharp_lines"] < BLURRED_SHARPNESS[1]:
         yield "blurred", "Fine detail is missing: vessels have soft edges for their width."
     if measures.get("all_ways", 1.0) < SMEARED:
@@ -176,7 +176,7 @@ def _cut(folder: str, cut: Mapping[str, Mapping[str, float]], photos: int) -> It
 
 def _named(folder: str, of_files: Mapping[str, tuple[str, ...]]) -> Iterator[Finding]:
     """Metadata that may name a person, for each photo; one finding for all where many of a folder have some."""
-    if len(of_files) > MOST_NAMED:
+    if len(of_files) > MAX_NAMED:
         counts = dict(Counter(tag for tags in of_files.values() for tag in tags).most_common())
         says = f"{len(of_files)} files have {_listed(counts)}; their content is not repeated here."
         evidence = {"folder": folder, "photos": len(of_files), "tags": counts}

@@ -25,7 +25,7 @@ from funduscope.data.csv_cells import guarded
 from funduscope.doctor.examine import Report
 from funduscope.doctor.fold_rows import label_of, read_all_folds
 from funduscope.doctor.label_rows import Table
-from funduscope.doctor.mask_files import Outline, named_files, read_stored
+from funduscope.doctor.mask_files import MaskFile, named_files, read_stored
 from funduscope.doctor.repair_tables import Change, Edited, drop_equal_rows, join_visits, open_table, repair_table
 from funduscope.doctor.scan import Scan
 
@@ -165,7 +165,7 @@ def _folder(name: str) -> str:
     return name.split("/")[0] if "/" in name else "."
 
 
-def _renamed(outline: Outline, place: str, tables: dict[Path, Edited]) -> Iterator[Change]:
+def _renamed(outline: MaskFile, place: str, tables: dict[Path, Edited]) -> Iterator[Change]:
     """Changes in label files that name a mask, which is now in another file. place: its name in the copy."""
     for edited in tables.values():
         called = os.path.relpath(place, Path(edited.name).parent).replace(os.sep, "/")
@@ -189,7 +189,7 @@ def _called(cell: str, table: Path, mask: Path, name: str) -> str:
 def _whole(report: Report, tables: dict[Path, Edited]) -> Iterator[Change]:
     """Makes masks of the whole photo unknown, where the layout can express that: by an empty cell of a table."""
     scan = report.scan
-    named: dict[tuple[str, ...], Outline] = {
+    named: dict[tuple[str, ...], MaskFile] = {
         (scan.relative(outline.file), scan.relative(outline.photo), outline.code): outline
         for outline in report.outlines
         if outline.photo is not None

@@ -17,7 +17,7 @@ from funduscope.doctor.columns import BOX_SIDES, POINTS, expected
 from funduscope.doctor.label_rows import LabelRow, Table
 from funduscope.doctor.mask_files import named_files
 
-_MOST_POINTS: Final = 0.5
+_MAX_POINTS: Final = 0.5
 """Above this share of points outside their photos, the file is in pixels of another size, for a person to scale."""
 
 
@@ -158,7 +158,7 @@ def _outside(edited: Edited, size_of: Callable[[Path], tuple[int, int] | None]) 
             size = size_of(row.photo) if row.photo is not None else None
             if size is not None and not (0 <= x <= size[0] and 0 <= y <= size[1]):
                 outside.append((row, size))
-        if len(outside) > max(2, _MOST_POINTS * len(marked)):
+        if len(outside) > max(2, _MAX_POINTS * len(marked)):
             continue
         for row, size in outside:
             for axis in "xy":

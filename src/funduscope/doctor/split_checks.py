@@ -16,7 +16,7 @@ from funduscope.doctor.finding import Finding, found
 from funduscope.doctor.fold_rows import Folds, label_of, read_all_folds
 from funduscope.doctor.inventory import split_of
 from funduscope.doctor.label_rows import LabelRow, LabelRows, read_label_rows
-from funduscope.doctor.permutation_test import chance_of, expected_counts
+from funduscope.doctor.permutation_test import expected_counts, permutation_p_value
 from funduscope.doctor.scan import Scan
 from funduscope.duplicates.pairs import DuplicatePair
 from funduscope.vocabulary import GRADES
@@ -205,7 +205,7 @@ def _chance(visits: Sequence[str], folds: Sequence[int], grades: Sequence[int]) 
     fold_of[visit_of] = np.unique(folds, return_inverse=True)[1]
     counts = np.zeros((len(fold_of), max(grades) + 1))
     np.add.at(counts, (visit_of, np.asarray(grades)), 1)
-    return chance_of(fold_of, counts)
+    return permutation_p_value(fold_of, counts)
 
 
 def _official(scan: Scan, patients: Mapping[Path, str], pairs: Sequence[DuplicatePair]) -> Iterator[Finding]:

@@ -25,7 +25,7 @@ from funduscope.doctor.inventory import split_of
 from funduscope.doctor.label_pictures import drawn
 from funduscope.doctor.label_rows import LabelRow, LabelRows
 from funduscope.doctor.labeled_photo import LabeledPhoto
-from funduscope.doctor.mask_files import Outline
+from funduscope.doctor.mask_files import MaskFile
 from funduscope.doctor.scan import Scan
 from funduscope.vocabulary import LESIONS
 
@@ -68,7 +68,7 @@ _JOINED: Final = ("grade", "dme", "disc_x", "disc_y", "fovea_x", "fovea_y")
 class WrongEyeChecks:
     """Findings about labels that do not belong to their photos. Sides are collected to judge each label file."""
 
-    def __init__(self, scan: Scan, label_rows: LabelRows, outlines: Sequence[Outline]) -> None:
+    def __init__(self, scan: Scan, label_rows: LabelRows, outlines: Sequence[MaskFile]) -> None:
         self.scan, self.label_rows = scan, label_rows
         self._outlined: dict[Path, set[str]] = defaultdict(set)
         for outline in outlines:

@@ -41,7 +41,7 @@ FINE: Final = 200
 VOTES: Final = 5
 """Number of nearest keypoints that get a vote."""
 
-FEWEST_KEYPOINTS: Final = 8
+MIN_KEYPOINTS: Final = 8
 """A photo with fewer cannot be proved to be a duplicate."""
 
 
@@ -60,7 +60,7 @@ def candidates(descriptors: Mapping[str, Descriptor], nearest: int = NEAREST) ->
     nearest: number of photos of a block that each photo is paired with; if there are no more photos, every pair is
     given. A pair comes once, and a second time where the mirrored photo has to be tried.
     """
-    keys = [key for key in sorted(descriptors) if len(descriptors[key].places) >= FEWEST_KEYPOINTS]
+    keys = [key for key in sorted(descriptors) if len(descriptors[key].places) >= MIN_KEYPOINTS]
     if len(keys) <= nearest:
         yield [Candidate(*pair, flag) for flag in (False, True) for pair in combinations(keys, 2)]
         return

@@ -20,7 +20,7 @@ import numpy as np
 from funduscope.duplicates.candidates import Candidate
 from funduscope.duplicates.descriptor import Descriptor
 from funduscope.duplicates.keypoints import Keypoints, matched, proposals
-from funduscope.duplicates.registration import FEWEST_INLIERS, Ready, Registration, align, ready
+from funduscope.duplicates.registration import MIN_INLIERS, Ready, Registration, align, ready
 
 Kind = Literal["same_photo", "same_eye"]
 
@@ -62,7 +62,7 @@ class PairSearch:
     def proved(self, pair: Candidate) -> DuplicatePair | None:
         """The pair with its proof; None if there is none, or if both have the same pixels: those pairs are
         in `identical_pairs`."""
-        if self._agreeing(pair) < FEWEST_INLIERS:
+        if self._agreeing(pair) < MIN_INLIERS:
             return None
         one, other = self._descriptors[pair.first], self._descriptors[pair.second]
         if _content(one) == _content(other):

@@ -28,13 +28,13 @@ INLIERS: Final = 10
 """This number of matches that agree on a transform is seldom chance."""
 
 SAME_EYE_OF_FEW: Final = 0.65
-FEWEST_INLIERS: Final = 6
+MIN_INLIERS: Final = 6
 """The score that proves one eye where fewer matches agree, as in faint photos, and the fewest that are needed."""
 
 WORTH_A_LOOK: Final = 0.15
 """A proposal with a lower correlation of the vessels is not refined."""
 
-LEAST_COMMON: Final = 0.25
+MIN_COMMON: Final = 0.25
 """Smallest part of the smaller field that both photos must show: on less, a few vessels coincide by chance."""
 
 STEPS: Final = 30
@@ -69,7 +69,7 @@ class Registration:
     def proves_one_eye(self) -> bool:
         """Whether both photos show one eye beyond reasonable doubt; see `SAME_EYE`."""
         needed = SAME_EYE if self.inliers >= INLIERS else SAME_EYE_OF_FEW
-        return self.inliers >= FEWEST_INLIERS and self.score >= needed
+        return self.inliers >= MIN_INLIERS and self.score >= needed
 
     def scaled(self, scale: float) -> Registration:
         """The registration of the same frames made `scale` times as wide."""
@@ -127,12 +127,12 @@ def align(first: Ready, second: Ready, mirrored: bool = False) -> Registration |
     proposed = proposals(first.keypoints, second.keypoints, pairs)
     tried = [(proposal, _correlation(first, second, proposal.matrix())) for proposal in proposed]
     best = max(tried, key=lambda each: each[1][0], default=None)
-    if best is None or best[1][0] < WORTH_A_LOOK or best[1][1] < LEAST_COMMON:
+    if best is None or best[1][0] < WORTH_A_LOOK or best[1][1] < MIN_COMMON:
         return None
     proposal, (before, common) = best
     matrix = _refined(first, second, proposal.matrix())
     score, shared = _correlation(first, second, matrix)
-    if score < before or shared < LEAST_COMMON:
+    if score < before or shared < MIN_COMMON:
         matrix, score, shared = proposal.matrix(), before, common
     here, there = first.keypoints.xy[pairs[0]], second.keypoints.xy[pairs[1]]
     away = np.linalg.norm(here @ matrix[:, :2].T + matrix[:, 2] - there, axis=1)

@@ -31,7 +31,7 @@ from funduscope.imaging.read_ahead import cores
 from funduscope.inference.card import Card
 from funduscope.inference.predictor import Predictor
 from funduscope.inference.runtime import ModelError, Outputs, TorchRuntime
-from funduscope.network.joined import Joined, build_model
+from funduscope.network.joined import JoinedNetwork, build_model
 from funduscope.network.network import Network
 from funduscope.network.routing import Dispatch
 from funduscope.recipe import Recipe
@@ -133,7 +133,7 @@ class Prediction:
 
 
 def measure(
-    network: Network | Joined,
+    network: Network | JoinedNetwork,
     recipe: Recipe,
     photos: Sequence[Photo | np.ndarray] = (),
     sizes: Sequence[tuple[int, int]] = (),
@@ -165,14 +165,14 @@ def _all_kept(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"experts": experts, "stages": stages})
 
 
-Both = tuple[Network | Joined, Network | Joined]
+Both = tuple[Network | JoinedNetwork, Network | JoinedNetwork]
 """The network itself, and one with every expert kept."""
 
 
 class _Counting:
     """A `Runtime` that counts multiply-adds, those of each router's experts, and the experts that were computed."""
 
-    def __init__(self, network: Network | Joined, card: Card) -> None:
+    def __init__(self, network: Network | JoinedNetwork, card: Card) -> None:
         self.runtime, self.card, self.sha256 = TorchRuntime(network, card), card, ""
         # By router, its experts as torch's counter names them.
         self.experts = [

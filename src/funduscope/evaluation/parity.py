@@ -10,7 +10,7 @@ import numpy as np
 
 from funduscope.inference.model import Model
 
-MOST_DIFFERENCE = 1e-3
+MAX_DIFFERENCE = 1e-3
 """Largest difference of a probability, a router's share, a map, and the position of a landmark over the photo's
 width."""
 
@@ -42,7 +42,7 @@ class Parity:
     def holds(self) -> bool:
         """Whether one may replace the other: the differences are those of float32 rounding."""
         worst = max(self.most_difference, self.most_landmark, self.most_gate, self.most_cam)
-        return worst <= MOST_DIFFERENCE and self.labels_equal == 1
+        return worst <= MAX_DIFFERENCE and self.labels_equal == 1
 
 
 def compare(first: Model, second: Model, photos: list[np.ndarray]) -> Parity:

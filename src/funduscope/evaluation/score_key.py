@@ -68,9 +68,9 @@ class Question:
         return cls(whole, without=without)
 
 
-def headline(task: PhotoTask) -> Question:
+def headline_question(task: PhotoTask) -> Question:
     """The question whose score `task.headline` is."""
-    return Question.named(task.headline_question)
+    return Question.named(task.headline)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from funduscope.atomic import replacing
 from funduscope.inference.card import Card
 from funduscope.inference.runtime import CLOSE, IMAGE
-from funduscope.network.joined import Joined
+from funduscope.network.joined import JoinedNetwork
 from funduscope.network.network import Network, Outputs
 from funduscope.network.routing import traced
 from funduscope.vocabulary import CLASSES, View
@@ -27,18 +27,18 @@ VIEWS: tuple[View, ...] = ("whole", "close")
 class _Flat(nn.Module):
     """The network with a tuple as its output, as ONNX needs it; of joined ones, those of one view."""
 
-    def __init__(self, network: Network | Joined, view: View) -> None:
+    def __init__(self, network: Network | JoinedNetwork, view: View) -> None:
         super().__init__()
         self.network, self.view = network, view
 
     def outputs(self, image: Tensor) -> Outputs:
-        return self.network(image, self.view) if isinstance(self.network, Joined) else self.network(image)
+        return self.network(image, self.view) if isinstance(self.network, JoinedNetwork) else self.network(image)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         return tuple(self.outputs(image).named().values())
 
 
-def write_onnx(network: Network | Joined, card: Card, path: Path) -> Path:
+def write_onnx(network: Network | JoinedNetwork, card: Card, path: Path) -> Path:
     """The network as ONNX: image (B, H, W, 3) uint8, H and W multiples of 32; the card is in the metadata.
 
     Where the close view has a network of its own, the names of its input, `close_image`, and of its outputs begin so.
@@ -57,7 +57,7 @@ def write_onnx(network: Network | Joined, card: Card, path: Path) -> Path:
     return path
 
 
-def _trace(network: Network | Joined, view: View, path: Path) -> Any:
+def _trace(network: Network | JoinedNetwork, view: View, path: Path) -> Any:
     """The ONNX model of one view, by way of a file."""
     import onnx
 

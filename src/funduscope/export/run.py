@@ -23,7 +23,7 @@ from funduscope.atomic import file_sha256
 from funduscope.data.case import Case
 from funduscope.data.sources import Data, cases_of
 from funduscope.data.splits import SplitPlan
-from funduscope.evaluation.parity import MOST_DIFFERENCE, compare
+from funduscope.evaluation.parity import MAX_DIFFERENCE, compare
 from funduscope.evaluation.score_key import ScoreKey
 from funduscope.evaluation.score_photo import DOUBTED, score_stream
 from funduscope.evaluation.scores import Scores, summarize
@@ -41,16 +41,16 @@ from funduscope.settings import Sampling
 from funduscope.testing.drawn_eyes import draw_eye
 from funduscope.vocabulary import CLASSES, CODES, View
 
-LEAST_EQUAL = 0.98
-MOST_LOSS = 0.01
-MOST_APART = 0.02
+MIN_EQUAL = 0.98
+MAX_LOSS = 0.01
+MAX_DIFFERENT = 0.02
 """Largest difference of a structure's mean probability over a frame, and of a landmark's place over the photo's width;
 `fast` at 8 bits differs by less than 0.001 in both."""
-FEWEST_GRADED, FEWEST_POSITIVE, FEWEST_TO_DIFFER = 30, 3, 5
+MIN_GRADED, MIN_POSITIVE, MIN_TO_DIFFER = 30, 3, 5
 """Scores of fewer graded photos, or of fewer with a structure, are not compared: a single photo would decide."""
 
 CALIBRATION_PHOTOS, CHECK_PHOTOS = 40, 12
-MOST_CLASSED = 120  # photos with a class alone, evenly spread: more take long and decide nothing
+MAX_CLASSED = 120  # photos with a class alone, evenly spread: more take long and decide nothing
 
 FLOAT, SMALL, REPORT = "model.onnx", "model.int8.onnx", "export.json"
 
@@ -106,7 +106,7 @@ def export_run(run: str | os.PathLike[str], data: Data | None = None, *, device:
         parity = compare(Predictor(TorchRuntime(network, card), refuses=False), plain, check)
         report["float32 against torch"] = vars(parity)
         if not parity.holds:
-            raise ExportError(f"float32 ONNX differs from torch: {parity}; allowed: {MOST_DIFFERENCE}, equal labels.")
+            raise ExportError(f"float32 ONNX differs from torch: {parity}; allowed: {MAX_DIFFERENCE}, equal labels.")
         small_path, refused = folder / SMALL, None
         try:
             _quantized(folder / FLOAT, small_path, images)
@@ -159,8 +159,8 @@ def _quantized(source: Path, target: Path, images: list[np.ndarray]) -> None:
 def _check_parity(small: Predictor, plain: Predictor, check: list[np.ndarray], least_equal: float) -> dict[str, Any]:
     """How far the answers of INT8 are from float32. Raises `ExportError` if it is too far."""
     parity = compare(small, plain, check)
-    if parity.labels_equal < least_equal or max(parity.most_of_structure, parity.most_landmark) > MOST_APART:
-        allowed = f"at least {least_equal} of the labels must agree, landmarks and structures within {MOST_APART}"
+    if parity.labels_equal < least_equal or max(parity.most_of_structure, parity.most_landmark) > MAX_DIFFERENT:
+        allowed = f"at least {least_equal} of the labels must agree, landmarks and structures within {MAX_DIFFERENT}"
         raise ExportError(f"INT8 differs from float32: {parity}; {allowed}.")
     return vars(parity)
 
@@ -169,17 +169,17 @@ def _accept(small: Predictor, plain: Predictor, checking: list[Case], check: lis
     """What INT8 loses: scores where there are labels, otherwise parity, also of maps where no outlines were scored.
     Raises `ExportError` if it is too much."""
     if not checking:
-        return _check_parity(small, plain, check, LEAST_EQUAL)
+        return _check_parity(small, plain, check, MIN_EQUAL)
     chosen = _firm(checking) or checking
     scores = [summarize(list(score_stream(predictor, chosen)), repeats=1) for predictor in (plain, small)]
     equal, graded = _equal_labels(*scores)
     losses = {key: scores[0].number(key) - scores[1].number(key) for key in _compared(scores[0])}
     worst = {str(key): round(loss, 4) for key, loss in losses.items()}
     if not (graded or losses) or all(photo.refused for photo in scores[0].photos):
-        return _check_parity(small, plain, check, LEAST_EQUAL)
+        return _check_parity(small, plain, check, MIN_EQUAL)
     # One photo may differ: of fewer than 50 it is already more than the allowed share. Of very few none may.
-    too_many = round((1 - equal) * graded) > max(graded >= FEWEST_TO_DIFFER, (1 - LEAST_EQUAL) * graded)
-    if too_many or not all(loss <= MOST_LOSS for loss in losses.values()):
+    too_many = round((1 - equal) * graded) > max(graded >= MIN_TO_DIFFER, (1 - MIN_EQUAL) * graded)
+    if too_many or not all(loss <= MAX_LOSS for loss in losses.values()):
         raise ExportError(f"INT8 loses too much: labels equal on {equal:.1%}, float32 minus INT8: {worst}.")
     found = {"photos": len(chosen), "labels_equal": equal, "float32 minus int8": worst}
     if small.card.outlined and not any(key.score in ("AUPR", "Dice") for key in losses):
@@ -192,7 +192,7 @@ def _firm(cases: list[Case]) -> list[Case]:
     firm = [case for case in cases if case.dataset not in DOUBTED]
     masked = {case.key for case in firm if {*CODES} & {*case.labels.masks}}
     classed = {case.key for case in firm for task in CLASSES if case.labels.label(task) is not None}
-    plain = sorted(classed - masked)[:: max(1, -(-len(classed) // MOST_CLASSED))]
+    plain = sorted(classed - masked)[:: max(1, -(-len(classed) // MAX_CLASSED))]
     return [case for case in firm if case.key in masked.union(plain)]
 
 
@@ -213,11 +213,11 @@ def _compared(scores: Scores) -> Iterator[ScoreKey]:
             continue
         states = [photo.states.get(key.question) for photo in scores.photos if photo.case.dataset == key.dataset]
         graded = sum(isinstance(state, GradingState) for state in states)
-        if 0 < graded < FEWEST_GRADED:
+        if 0 < graded < MIN_GRADED:
             continue
         masks = [state for state in states if isinstance(state, MaskState) and state.tp + state.fn > 0]
         pixels = [state for state in states if isinstance(state, DenseState) and state.positives > 0]
-        if graded or len(masks + pixels) >= FEWEST_POSITIVE:
+        if graded or len(masks + pixels) >= MIN_POSITIVE:
             yield key
 
 

@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from pydicom.uid import UID
 
 _BOX_HEAD_BYTES: Final = 8
-MOST_FRAMES: Final = 16
+MAX_FRAMES: Final = 16
 """Frames of one file; a photo session has hardly more than ten."""
 
-MOST_INFLATED_BYTES: Final = 100_000_000
+MAX_INFLATED_BYTES: Final = 100_000_000
 """Bytes of a deflated data set, once inflated; 12 million pixels have 36 million."""
 
 _READ: Final = (
@@ -188,8 +188,8 @@ def _inflated(deflated: bytes) -> bytes:
     while rest:
         size += len(inflater.decompress(rest, 1_000_000))
         rest = inflater.unconsumed_tail
-        if size > MOST_INFLATED_BYTES:
-            says = f"the DICOM file expands to over {MOST_INFLATED_BYTES} bytes; expected less: save it uncompressed"
+        if size > MAX_INFLATED_BYTES:
+            says = f"the DICOM file expands to over {MAX_INFLATED_BYTES} bytes; expected less: save it uncompressed"
             raise PhotoError("E_TOO_LARGE", says)
     return zlib.decompressobj(-zlib.MAX_WBITS).decompress(deflated)
 
@@ -232,8 +232,8 @@ def _checked(dataset: Dataset, syntax: str) -> DicomFile:
             "E_DEPTH", "the DICOM picture has other than 8 unsigned bits per channel; expected 8: convert it"
         )
     frames = int(dataset.get("NumberOfFrames") or 1)
-    if not 1 <= frames <= MOST_FRAMES:
-        says = f"the DICOM file has {frames} frames; expected 1 to {MOST_FRAMES}: send the photos one by one"
+    if not 1 <= frames <= MAX_FRAMES:
+        says = f"the DICOM file has {frames} frames; expected 1 to {MAX_FRAMES}: send the photos one by one"
         raise PhotoError("E_MULTIPAGE", says)
     width, height = int(dataset.Columns), int(dataset.Rows)
     if "PixelData" not in dataset or width < 1 or height < 1:

@@ -26,7 +26,7 @@ from funduscope.imaging.limits import LIMITS, Limits, check_bytes, read_file
 if TYPE_CHECKING:
     from PIL import Image
 
-LEAST_QUALITY: Final = 15
+MIN_JPEG_QUALITY: Final = 15
 """A JPEG of a lower quality has a note: blocks and lost details may pass for lesions, or hide them."""
 
 
@@ -282,7 +282,7 @@ def _decoded(data: bytes, limits: Limits, *, upright: bool = True) -> tuple[np.n
         )
     try:
         pixels, notes = _jpeg(header) if header.kind == "JPEG" else _by_pillow(header)
-        if header.quality is not None and header.quality < LEAST_QUALITY:
+        if header.quality is not None and header.quality < MIN_JPEG_QUALITY:
             notes = (*notes, message("LOW_JPEG_QUALITY", {"quality": header.quality}))
     except PhotoError:
         raise

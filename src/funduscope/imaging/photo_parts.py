@@ -28,7 +28,7 @@ UNLIKE_LEVELS: Final = 18
 MIN_SIDE_FRAC: Final = 0.16
 """Shorter side of the smallest part, as a fraction of the picture's longer side."""
 
-MOST_COLORS, MOST_PARTS = 5, 6
+MAX_COLORS, MAX_PARTS = 5, 6
 
 
 def find_parts(small: np.ndarray) -> list[Part]:
@@ -43,11 +43,11 @@ def find_parts(small: np.ndarray) -> list[Part]:
         for left, top, wide, high, area in stats.tolist():
             if min(wide, high) >= least and area > 0.4 * wide * high and wide * high < 0.97 * width * height:
                 parts.add((left, top, left + wide, top + high))
-    return sorted(parts, key=lambda part: (part[0] - part[2]) * (part[3] - part[1]))[:MOST_PARTS]
+    return sorted(parts, key=lambda part: (part[0] - part[2]) * (part[3] - part[1]))[:MAX_PARTS]
 
 
 def _backgrounds(small: np.ndarray) -> Iterator[np.ndarray]:
-    """The colors (3,) int16 of the largest areas of one color, at most `MOST_COLORS`."""
+    """The colors (3,) int16 of the largest areas of one color, at most `MAX_COLORS`."""
     kernel = np.ones((3, 3), np.uint8)
     even = (cv2.dilate(small, kernel).astype(np.int16) - cv2.erode(small, kernel)).max(axis=2) <= 6
     colors = small[even]
@@ -55,7 +55,7 @@ def _backgrounds(small: np.ndarray) -> Iterator[np.ndarray]:
     counts = np.bincount(cells, minlength=1)
     large = np.flatnonzero(counts >= FLAT_FRAC * small.shape[0] * small.shape[1])
     medians = (np.median(colors[cells == cell], axis=0).astype(np.int16) for cell in large[np.argsort(-counts[large])])
-    return islice((color for color in medians if not _is_retinal(color)), MOST_COLORS)
+    return islice((color for color in medians if not _is_retinal(color)), MAX_COLORS)
 
 
 def _is_retinal(color: np.ndarray) -> bool:

@@ -28,7 +28,7 @@ SURROUNDINGS_FRAC: Final = 0.05
 BRIGHTEST_DEVIATIONS: Final = 0.8
 """Brightness is cut off at this number of standard deviations above the surroundings."""
 
-FEWEST_DULL: Final = 0.002
+MIN_DULL: Final = 0.002
 """Weight of bright pixels in the mean of the surroundings, so that it is defined where all are bright."""
 
 FAINTEST_LEVELS: Final = 2.0
@@ -66,7 +66,7 @@ def flattened(green: np.ndarray, field: np.ndarray) -> np.ndarray:
     brightest = around + BRIGHTEST_DEVIATIONS * spread
     dull, light = inside * (light <= brightest), np.minimum(light, brightest)
     # Again without bright pixels: otherwise everything around them would be darker than its surroundings.
-    around = (_smoothed(light * dull, 1) + FEWEST_DULL * around) / (_smoothed(dull, 1) + FEWEST_DULL)
+    around = (_smoothed(light * dull, 1) + MIN_DULL * around) / (_smoothed(dull, 1) + MIN_DULL)
     away = (light - around) * inside
     return away / (cv2.sqrt(_smoothed(away * away, 2) / wide) + FAINTEST_LEVELS)
 

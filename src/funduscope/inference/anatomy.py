@@ -28,7 +28,7 @@ _DISC_TO_FOVEA_DD: Final = (1.5, 5.0)
 """The fovea lies about 2.5 disc diameters from the center of the disc. Where the outlined disc gives a distance outside
 this range, the outline is something else or only a part of the disc."""
 
-_MOST_CUT: Final = 0.5
+_MAX_CUT: Final = 0.5
 """A disc that touches the photo's edge along more of its diameter is not all in the photo; up to there, what is cut off
 changes the diameter by less than 2 in 100."""
 
@@ -121,7 +121,7 @@ def disc_diameter_px(
     diameter = 2 * float(np.sqrt(area / np.pi))
     left, top, right, bottom = bounds or (0, 0, *mask.shape[::-1])
     own = mask[top:bottom, left:right]
-    if max(np.count_nonzero(edge) for edge in (own[0], own[-1], own[:, 0], own[:, -1])) > _MOST_CUT * diameter:
+    if max(np.count_nonzero(edge) for edge in (own[0], own[-1], own[:, 0], own[:, -1])) > _MAX_CUT * diameter:
         return None
     if disc_xy is None:
         return diameter

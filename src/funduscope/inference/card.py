@@ -191,7 +191,7 @@ def _names(known: Collection[str] | None = None) -> Callable[[Any], bool]:
 
 
 def _is_side(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and _LEAST_PX <= value <= _MOST_PX
+    return isinstance(value, int) and not isinstance(value, bool) and _MIN_PX <= value <= _MAX_PX
 
 
 def _one_of_type(*types: type) -> Callable[[Any], bool]:
@@ -221,7 +221,7 @@ def _is_witness(tree: Any, classes: Collection[str] | None) -> bool:
     )
 
 
-_LEAST_PX, _MOST_PX = 16, 8192
+_MIN_PX, _MAX_PX = 16, 8192
 _is_text, _is_flag, _is_object = _one_of_type(str), _one_of_type(bool), _one_of_type(dict)
 _RULES: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("name", "version"), _is_text),

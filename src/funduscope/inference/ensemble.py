@@ -20,7 +20,7 @@ from funduscope.inference.anatomy import Point
 from funduscope.inference.card import Card, FoveaOffset
 from funduscope.inference.findings import Findings
 from funduscope.inference.model import Model, OnGrade
-from funduscope.inference.predictor import Predictor, class_probabilities, gate
+from funduscope.inference.predictor import Predictor, class_probabilities, grade_factor
 from funduscope.inference.runtime import ModelError
 from funduscope.quality.gradability import Quality
 from funduscope.vocabulary import CLASSES, CODES, LANDMARKS
@@ -150,7 +150,7 @@ def _gated(one: Findings, grade_probs: np.ndarray | None) -> dict[str, np.ndarra
     if one.grade_probs is not None:
         return one.frame_probs
     lowest = one.card.lowest_grades
-    return {code: plane * gate(grade_probs, lowest.get(code, 0)) for code, plane in one.frame_probs.items()}
+    return {code: plane * grade_factor(grade_probs, lowest.get(code, 0)) for code, plane in one.frame_probs.items()}
 
 
 def _mean_row(rows: Sequence[FoveaOffset]) -> FoveaOffset | None:

@@ -15,8 +15,8 @@ from funduscope.inference.card import Card
 from funduscope.inference.conformal import grade_set
 from funduscope.inference.headline import headline
 from funduscope.inference.objects import (
-    MOST_LISTED,
-    SMALLEST_PPM,
+    MAX_OBJECTS_LISTED,
+    MIN_PPM,
     Components,
     LesionObject,
     by_quadrant,
@@ -31,7 +31,7 @@ from funduscope.vocabulary import DME_RISKS, FURTHER_TASKS, GRADES, LESIONS, REF
 
 SCHEMA = "funduscope-findings/1"
 
-FEWEST_FIELD_PX = 350  # of a field of view; in narrower ones fewer microaneurysms are found (docs/log.md, 2026-11-27)
+MIN_FIELD_PX = 350  # of a field of view; in narrower ones fewer microaneurysms are found (docs/log.md, 2026-11-27)
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ class Findings:
         rest += stated_warnings(self.photo.stated, side, self.disc_diameter_px, self.transform.size_px)
         if self.training_distance is not None and self.training_distance.percentile > FAR_PERCENTILE:
             rest.append(message("FAR_FROM_TRAINING", {"percentile": int(self.training_distance.percentile)}))
-        if self.transform.size_px < FEWEST_FIELD_PX and any(code in LESIONS for code in self.codes):
+        if self.transform.size_px < MIN_FIELD_PX and any(code in LESIONS for code in self.codes):
             rest.append(message("LOW_RESOLUTION", {"field_px": self.transform.size_px}))
         if self.gradable_ok and not has_color(self.photo.pixels, self.transform.bounds):
             rest.append(message("NO_COLOR"))
@@ -201,7 +201,7 @@ class Findings:
         plane, threshold = self._plane(code), self.card.thresholds[code]
         square = self.transform.size_px**2
         smallest = square * max(
-            self.card.smallest_px2.get(code, 0.0) / self.card.close_px**2, 1e-6 * SMALLEST_PPM.get(code, 0.0)
+            self.card.smallest_px2.get(code, 0.0) / self.card.close_px**2, 1e-6 * MIN_PPM.get(code, 0.0)
         )
         parts = Components.of(self.transform.mask_to_photo(plane, threshold))
         parts = parts.largest() if code == "OD" else parts.in_the_eye(self.photo.pixels, self.transform)  # one disc
@@ -388,7 +388,7 @@ class Findings:
             "nearest_fovea_dd": None if nearest is None else round(nearest, 3),
             **in_mm,
             "by_quadrant": by_quadrant(objects, anatomy),
-            "objects": [one.to_dict() for one in objects[:MOST_LISTED]],
+            "objects": [one.to_dict() for one in objects[:MAX_OBJECTS_LISTED]],
         }
 
 

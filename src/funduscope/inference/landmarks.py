@@ -25,7 +25,7 @@ _CELLS: Final = 64  # side of the grid on which the priors are computed
 _WIDER: Final = 1.5
 """Factor on the spread of the distance. Cameras differ in field of view, and so in the distance per frame side."""
 
-_LEAST_SPREAD: Final = 1e-3
+_MIN_SPREAD: Final = 1e-3
 """Lower bound of the spread, as a share of the frame's side: equal distances in a few photos would make the prior too
 sure."""
 
@@ -69,7 +69,7 @@ def find_landmarks(whole: Outputs, card: Card, transform: CropTransform) -> dict
     return found
 
 
-def usual_distance(discs: Sequence[Point], foveas: Sequence[Point]) -> FoveaOffset | None:
+def fit_fovea_offset(discs: Sequence[Point], foveas: Sequence[Point]) -> FoveaOffset | None:
     """Mean and standard deviation of the horizontal and of the vertical distance of the fovea from the disc.
 
     discs, foveas: of the same eyes, in shares of the frame's side. None if there are fewer than ten.
@@ -78,7 +78,7 @@ def usual_distance(discs: Sequence[Point], foveas: Sequence[Point]) -> FoveaOffs
         return None
     apart = np.array(foveas) - np.array(discs)
     across, below = np.abs(apart[:, 0]), apart[:, 1]
-    spreads = [max(float(value), _LEAST_SPREAD) for value in (across.std(), below.std())]
+    spreads = [max(float(value), _MIN_SPREAD) for value in (across.std(), below.std())]
     return round(float(across.mean()), 5), round(spreads[0], 5), round(float(below.mean()), 5), round(spreads[1], 5)
 
 

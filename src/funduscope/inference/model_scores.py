@@ -33,7 +33,7 @@ MEASURES: Final[Mapping[str, tuple[str, str]]] = {
 }
 """The scores that a report shows: its text key to state and score of docs/protocol.md."""
 
-MOST_SETS: Final = 3
+MAX_SETS: Final = 3
 """Columns of the table at most: the data sets that answer most measures, then those with most photos."""
 
 UNKNOWN: Final = "–"
@@ -94,7 +94,7 @@ def figures_table(figures: Sequence[Mapping[str, Any]], words: Words) -> list[li
         if (state, score) in shown.values():
             photos[dataset] = max(photos.get(dataset, 0), row["photos"])
     answers = {name: sum((*measure, name) in known for measure in shown.values()) for name in photos}
-    sets = sorted(photos, key=lambda name: (-answers[name], -photos[name]))[:MOST_SETS]
+    sets = sorted(photos, key=lambda name: (-answers[name], -photos[name]))[:MAX_SETS]
     if not sets:
         return []
     rows = [["", *(f"{name} (n = {photos[name]})" for name in sets)]]

@@ -12,10 +12,10 @@ import numpy as np
 from funduscope.imaging.framing import CropTransform
 from funduscope.inference.anatomy import QUADRANTS, Anatomy
 
-MOST_LISTED: Final = 200
+MAX_OBJECTS_LISTED: Final = 200
 """findings.json lists this many objects of a kind, the largest; all are counted."""
 
-SMALLEST_PPM: Final = {"MA": 4.0, "HE": 18.0, "EX": 2.0, "SE": 64.0}
+MIN_PPM: Final = {"MA": 4.0, "HE": 18.0, "EX": 2.0, "SE": 64.0}
 """Smaller outlines are no lesions, whatever the model's card says: millionths of the square around the field of view.
 
 About 99 of 100 true lesions are larger, and all of 19 soft exudates (17 photos of IDRiD's part A, `python -m

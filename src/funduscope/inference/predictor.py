@@ -172,7 +172,7 @@ def interpret(photo: Photo, framed: Frame, views: Views, card: Card, model_sha25
         estimated=tuple(name for name, landmark in landmarks.items() if landmark.estimated),
         frame_probs={
             code: frame_probability((close if code in card.close else whole).structures, card, code)
-            * gate(probs.get("grade"), card.lowest_grades.get(code, 0))
+            * grade_factor(probs.get("grade"), card.lowest_grades.get(code, 0))
             for code in card.structures
             if code not in card.not_learned
         },
@@ -187,7 +187,7 @@ def class_probabilities(whole: Outputs, task: str, card: Card) -> np.ndarray:
     return softmax(whole.classes[task][0] / card.temperatures[task])
 
 
-def gate(grade_probs: np.ndarray | None, lowest_grade: int) -> np.float32:
+def grade_factor(grade_probs: np.ndarray | None, lowest_grade: int) -> np.float32:
     """P(grade >= lowest). A lesion that makes a grade by its presence is no likelier than that grade."""
     if grade_probs is None or lowest_grade == 0:
         return np.float32(1)

@@ -25,7 +25,7 @@ Device = Literal["auto", "cpu", "cuda"]
 CLOSE: Final = "close_"
 """Begins the names of the input and the outputs of a network that sees the close view alone."""
 IMAGE: Final = "image"
-NOTHING_TO_SEE: Final = np.zeros((1, 32, 32, 3), np.uint8)
+DUMMY_IMAGE: Final = np.zeros((1, 32, 32, 3), np.uint8)
 """The input of the network whose view is not asked for, as small as it may be: ONNX Runtime computes every node of a
 file, whatever outputs it is to give (its `only_execute_path_to_fetches` is heeded by builds for training alone)."""
 
@@ -231,7 +231,7 @@ class OnnxRuntime:
         if not self.card.own_close:
             return self.names, {IMAGE: images}
         names = [name for name in self.names if name.startswith(CLOSE) == (view == "close")]
-        inputs = (NOTHING_TO_SEE, images) if view == "close" else (images, NOTHING_TO_SEE)
+        inputs = (DUMMY_IMAGE, images) if view == "close" else (images, DUMMY_IMAGE)
         return names, dict(zip((IMAGE, CLOSE + IMAGE), inputs, strict=True))
 
 

@@ -30,7 +30,7 @@ tenth of a disc diameter."""
 NEAR_FRAC: Final = 0.155
 """A disc diameter as a share of the frame's side, in photos with a field of view of 50 degrees."""
 
-MOST_LOGIT: Final = 9.0  # larger ones carry no more information
+MAX_LOGIT: Final = 9.0  # larger ones carry no more information
 FLOOR: Final = 1e-6  # of a probability
 
 LesionFeatures = dict[str, float]
@@ -124,7 +124,7 @@ def _map_features(logits: np.ndarray, disc: Point | None, fovea: Point | None) -
             found["quadrants"] = float(len(set(quadrants or ())))
     at = np.arange(side) + 0.5
     for diameters in (1, 2):
-        near = np.full(1, -MOST_LOGIT)
+        near = np.full(1, -MAX_LOGIT)
         if fovea is not None:
             inside = (at[None] - fovea[0]) ** 2 + (at[:, None] - fovea[1]) ** 2
             near = logits[inside < (diameters * NEAR_FRAC * side) ** 2]
@@ -136,6 +136,6 @@ def _strongest(values: np.ndarray, most: int) -> float:
     """The mean of the largest values; the lowest one if there are none."""
     flat = values.ravel()
     if not len(flat):
-        return -MOST_LOGIT
+        return -MAX_LOGIT
     most = min(max(most, 1), len(flat))
-    return float(np.clip(np.partition(flat, -most)[-most:], -MOST_LOGIT, MOST_LOGIT).mean())
+    return float(np.clip(np.partition(flat, -most)[-most:], -MAX_LOGIT, MAX_LOGIT).mean())

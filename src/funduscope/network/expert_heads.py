@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from funduscope.network.deeplab import atrous_rates, check_levels, joined
 from funduscope.network.dilated import use_fast_backward
-from funduscope.network.heads import RARE
+from funduscope.network.heads import RARE_LOGIT
 from funduscope.network.routing import Dispatch, Gate, Routed
 from funduscope.settings import Decoder, Experts
 
@@ -44,7 +44,7 @@ class ExpertDecoders(nn.Module):
         super().__init__()
         check_levels(levels)
         width, low = decoder.channels[0], levels[-4]
-        self.context = SharedPyramid(levels[-1], width, atrous_rates(decoder.rates, output_stride))
+        self.context = SharedAspp(levels[-1], width, atrous_rates(decoder.rates, output_stride))
         self.gates = nn.ModuleDict({name: Gate(width, experts) for name in tasks})
         self.experts = nn.ModuleDict(
             {
@@ -61,7 +61,7 @@ class ExpertDecoders(nn.Module):
         return {name: experts(both, routed[name].gates) for name, experts in self.experts.items()}, routed
 
 
-class SharedPyramid(nn.Module):
+class SharedAspp(nn.Module):
     """ASPP with biases in every convolution: 1x1, three separable 3x3 and the pooled map, projected to one width."""
 
     def __init__(self, channels: int, width: int, rates: Sequence[int]) -> None:
@@ -102,7 +102,7 @@ class _DecoderExpert(nn.Module):
         self.fuse = _separable(width + LOW_CHANNELS, width)
         self.dropout = nn.Dropout(DROPOUT)
         self.maps = nn.Conv2d(width, maps, 1)
-        nn.init.constant_(cast(Tensor, self.maps.bias), RARE)
+        nn.init.constant_(cast(Tensor, self.maps.bias), RARE_LOGIT)
 
     def forward(self, both: Tensor) -> Tensor:
         """(B, width + low, H/4, W/4), the enlarged context before the low level, to logits."""

@@ -12,11 +12,11 @@ from torch.nn import functional as F
 from funduscope.network.routing import Dispatch, Gate, Routed
 from funduscope.settings import Experts
 
-RARE = -4.0
+RARE_LOGIT = -4.0
 """First logit of a structure's maps: before anything is learned, a pixel is rarely a lesion."""
 
 
-class GradeHead(nn.Module):
+class ClassifierHead(nn.Module):
     """Mean over the map, hidden layers if any, dropout, one linear layer: (B, C, h, w) to (B, classes).
 
     hidden: widths of the layers before the last, each with ReLU and dropout. Without any, the head is linear on pooled
@@ -42,8 +42,8 @@ class GradeHead(nn.Module):
         return F.conv2d(deepest, self.linear.weight[:, :, None, None], self.linear.bias)
 
 
-class ExpertGradeHead(nn.Module):
-    """Experts of one task on pooled features, mixed for each photo by the task's gate, then as `GradeHead`.
+class ExpertClassifierHead(nn.Module):
+    """Experts of one task on pooled features, mixed for each photo by the task's gate, then as `ClassifierHead`.
 
     Experts: one linear layer and ReLU each, hidden[0] wide; further widths follow the mixture. A task's gate over
     experts: Ma et al., "Modeling Task Relationships in Multi-task Learning with Multi-gate Mixture-of-Experts", KDD
@@ -74,7 +74,7 @@ class ExpertGradeHead(nn.Module):
 class DenseHead(nn.Module):
     """One convolution, 3x3 unless side_px is 1: (B, C, h, w) to (B, maps, h, w).
 
-    start: the first bias of the maps, `RARE` for structures.
+    start: the first bias of the maps, `RARE_LOGIT` for structures.
     """
 
     def __init__(self, channels: int, maps: int, start: float, side_px: int = 3) -> None:

@@ -13,7 +13,7 @@ from funduscope.recipe import Recipe
 from funduscope.vocabulary import View
 
 
-class Joined(nn.Module):
+class JoinedNetwork(nn.Module):
     """The networks of a recipe's stages. parts: by stage; a part that is read from the close view alone runs there and
     nowhere else, the others in the whole view.
 
@@ -53,7 +53,7 @@ class Joined(nn.Module):
             )
         return joined
 
-    def answering(self, name: str) -> Network:
+    def part_for(self, name: str) -> Network:
         """The part that answers a photo task, a structure or a landmark. Raises `KeyError` if none does."""
         for stage, part in self.parts.items():
             assert isinstance(part, Network)
@@ -62,13 +62,13 @@ class Joined(nn.Module):
         raise KeyError(f"No part of this model answers {name!r}.")
 
 
-def part_for(model: Network | Joined, name: str) -> Network:
+def part_for(model: Network | JoinedNetwork, name: str) -> Network:
     """The network that answers a photo task, a structure or a landmark."""
-    return model.answering(name) if isinstance(model, Joined) else model
+    return model.part_for(name) if isinstance(model, JoinedNetwork) else model
 
 
-def build_model(recipe: Recipe) -> Network | Joined:
+def build_model(recipe: Recipe) -> Network | JoinedNetwork:
     """The untrained model of a recipe: a network, or those of its stages."""
     if not recipe.stages:
         return build(recipe)
-    return Joined({name: build(recipe.stage(name)) for name in recipe.stages}, recipe)
+    return JoinedNetwork({name: build(recipe.stage(name)) for name in recipe.stages}, recipe)

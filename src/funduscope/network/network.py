@@ -13,7 +13,7 @@ from funduscope.network.decoders import make_decoder
 from funduscope.network.deeplab import TaskDeepLab
 from funduscope.network.encoder import Encoder, fill, load_imagenet, normalization
 from funduscope.network.expert_heads import ExpertClassifiers, ExpertDecoders
-from funduscope.network.heads import RARE, BranchHeads, DenseHead, ExpertGradeHead, GradeHead
+from funduscope.network.heads import RARE_LOGIT, BranchHeads, ClassifierHead, DenseHead, ExpertClassifierHead
 from funduscope.network.routing import Routed, SharedExperts
 from funduscope.network.unetplusplus import UnetPlusPlus
 from funduscope.recipe import Recipe
@@ -95,7 +95,7 @@ class Network(nn.Module):
 
     def _activation_maps(self, deepest: dict[str, Tensor]) -> dict[str, Tensor]:
         """Class activation maps of the heads that have exact ones."""
-        linear = {name: head for name, head in self.heads.items() if isinstance(head, GradeHead)}
+        linear = {name: head for name, head in self.heads.items() if isinstance(head, ClassifierHead)}
         maps = {name: head.activation_map(deepest[name]) for name, head in linear.items()}
         return {name: value for name, value in maps.items() if value is not None}
 
@@ -130,9 +130,9 @@ def build(recipe: Recipe) -> Network:
         if experts.kind == "heads":
             heads[task] = ExpertClassifiers(deepest, count, experts)
         elif experts.kind == "per_task":
-            heads[task] = ExpertGradeHead(deepest, count, dropout, hidden, experts)
+            heads[task] = ExpertClassifierHead(deepest, count, dropout, hidden, experts)
         else:
-            heads[task] = GradeHead(deepest, count, dropout, hidden)
+            heads[task] = ClassifierHead(deepest, count, dropout, hidden)
     shared = None
     if experts.kind in ("mixture", "soft"):
         names = recipe.routers if experts.kind == "soft" else (*CLASSES, "dense")
@@ -148,7 +148,7 @@ def build(recipe: Recipe) -> Network:
         if tasks.structures:
             count, branches = len(tasks.structures), decoder.branches if isinstance(decoder, UnetPlusPlus) else []
             heads["structures"] = (
-                BranchHeads(branches, count, RARE) if branches else DenseHead(channels[-1], count, RARE)
+                BranchHeads(branches, count, RARE_LOGIT) if branches else DenseHead(channels[-1], count, RARE_LOGIT)
             )
         if tasks.landmarks:
             heads["landmarks"] = DenseHead(channels[-2:][0], len(tasks.landmarks), 0.0)

@@ -59,10 +59,10 @@ RIM, DARK_OUTSIDE = 0.8, 60.0
 VESSEL_FRAC: Final = 0.3
 """longest above this: a dark line as long as a vessel's, in frames."""
 
-ODD_MOST: Final = 5.0
+MAX_ODD: Final = 5.0
 """The deviation of a feature is clipped to this many standard deviations."""
 
-SKEW_MOST: Final = 4.0
+MAX_SKEW: Final = 4.0
 """The skew of fine detail is clipped to this, in both directions."""
 
 
@@ -75,7 +75,7 @@ def features(measures: Mapping[str, float]) -> np.ndarray:
     """The features (F,) of a photo's measures (`measure_all`); a missing measure counts as 0."""
     plain = [float(measures.get(name, 0.0)) for name in PLAIN]
     logs = [float(np.log(measures.get(name, 0.0) + added)) for name, added in LOGS.items()]
-    return np.array([*plain, *logs, float(np.clip(measures.get("skew", 0.0), -SKEW_MOST, SKEW_MOST))])
+    return np.array([*plain, *logs, float(np.clip(measures.get("skew", 0.0), -MAX_SKEW, MAX_SKEW))])
 
 
 Shown = Literal["eye", "unsure", "unlike", "other"]
@@ -109,9 +109,9 @@ class FundusTest:
     def distance(self, values: np.ndarray) -> float:
         """Mahalanobis distance of features (F,) from those of photos of eyes, per feature: about 1 for an eye.
 
-        Each feature is clipped to `ODD_MOST` deviations, because among thousands of photos some have an odd margin.
+        Each feature is clipped to `MAX_ODD` deviations, because among thousands of photos some have an odd margin.
         """
-        offsets = np.clip((values - self.middle) / self.scale, -ODD_MOST, ODD_MOST)
+        offsets = np.clip((values - self.middle) / self.scale, -MAX_ODD, MAX_ODD)
         return float(np.linalg.norm(offsets @ self.whitening) / np.sqrt(len(values)))
 
     def classify(self, measures: Mapping[str, float]) -> Shown:

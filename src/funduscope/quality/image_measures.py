@@ -25,7 +25,7 @@ _EVEN: Final = 6
 
 _BLOCK_PX: Final = 17
 _ROWS: Final = 64
-_LEAST_FILLED: Final = 0.05
+_MIN_FILLED: Final = 0.05
 _UNLIKE_FILL: Final = 25
 _STRAIGHT: Final = 0.4
 """Share of a row, just above the filled part, that must differ from it."""
@@ -109,7 +109,7 @@ def filled_below(pixels: np.ndarray) -> float:
     height = len(pixels)
     count = _even_below(pixels)
     above = height - count - _BLOCK_PX  # the last row of blocks may be half filled
-    if count < _LEAST_FILLED * height or above < 0:
+    if count < _MIN_FILLED * height or above < 0:
         return 0.0
     if _even_below(pixels[: count // 4 + 1], pixels[-1]) == count // 4 + 1:
         return 0.0

@@ -22,14 +22,14 @@ from funduscope.inference.runtime import Outputs
 from funduscope.inference.strips import run_in_strips
 from funduscope.inference.witnesses import Witness
 from funduscope.network.attention import AttentionGate
-from funduscope.network.joined import Joined, part_for
+from funduscope.network.joined import JoinedNetwork, part_for
 from funduscope.network.network import Network
 from funduscope.report.heatmap import WIDTH_PX, colorize, in_gray, pictured, resample, with_words
 from funduscope.report.image_files import write_png
 from funduscope.report.outline import Traced
 from funduscope.report.overlay import Pen, Word, band
 
-LEAST_SPAN: Final = 0.1
+MIN_SPAN: Final = 0.1
 """Least range of a gate's factors that is stretched to full contrast: a gate that is nearly uniform stays flat."""
 
 COLUMNS: Final = 2
@@ -39,7 +39,7 @@ COLUMNS: Final = 2
 class CheckpointMaps:
     """Draws maps of findings with the network that made them. card: of that network."""
 
-    def __init__(self, network: Network | Joined, card: Card) -> None:
+    def __init__(self, network: Network | JoinedNetwork, card: Card) -> None:
         self.network, self.card = network, card
         own_view = card.own_close or card.close_px != card.whole_px
         self._close = [code for code in card.outlined if code in card.close and own_view]
@@ -117,7 +117,7 @@ class CheckpointMaps:
         tiles = []
         for plane in self.attention(findings):
             low, high = float(plane.min()), float(plane.max())
-            heat = resample((plane - low) / max(high - low, LEAST_SPAN), findings.transform, size)
+            heat = resample((plane - low) / max(high - low, MIN_SPAN), findings.transform, size)
             caption = [Word(f"{len(plane)} x {len(plane)}: {low:.2f} dark, {high:.2f} bright")]
             tile = colorize(gray, np.clip(heat, 0, 1))
             tiles.append(np.concatenate([tile, band([caption], size[0], Pen.for_width(2 * size[0]))]))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from funduscope.inference.findings import Findings
 
 WIDTH_PX: Final = 1200
-LEAST_FULL: Final = 10.0
+MIN_FULL: Final = 10.0
 """Least evidence, in log odds, that is drawn at full brightness. A map whose maximum is lower stays darker, so that an
 eye without findings is not made bright."""
 
@@ -62,7 +62,7 @@ def strength(shown: Explanation, size: tuple[int, int]) -> np.ndarray:
 
     size: (w, h) of the picture of the whole photo.
     """
-    full = max(LEAST_FULL, float(shown.evidence.max()))
+    full = max(MIN_FULL, float(shown.evidence.max()))
     return np.clip(resample(shown.evidence / full, shown.transform, size), 0, 1)
 
 

@@ -15,9 +15,9 @@ def checkpoint_maps(model: object) -> CheckpointMaps | None:
     """What draws maps with the network itself, if the model is one checkpoint; None for any other."""
     if not isinstance(model, Predictor) or not isinstance(model.runtime, TorchRuntime):
         return None
-    from funduscope.network.joined import Joined
+    from funduscope.network.joined import JoinedNetwork
     from funduscope.network.network import Network
     from funduscope.report.checkpoint_maps import CheckpointMaps
 
     network = model.runtime.network
-    return CheckpointMaps(network, model.card) if isinstance(network, Network | Joined) else None
+    return CheckpointMaps(network, model.card) if isinstance(network, Network | JoinedNetwork) else None

@@ -10,7 +10,7 @@ from typing import Final
 LONGEST: Final = 80
 """Characters in a stem, at most."""
 
-LONGEST_BYTES: Final = 200
+MAX_NAME_BYTES: Final = 200
 """Bytes of a stem in UTF-8, at most: file systems count bytes up to 255, and endings such as `_MA_prob.png` follow."""
 
 _PICTURE_SUFFIX: Final = re.compile(r"\.(jpe?g|jfif|png|tiff?|bmp|webp|gif|ppm|pgm|dcm|dicom)$", re.IGNORECASE)
@@ -42,10 +42,10 @@ def _clean(name: str) -> str:
     # Marks (M) belong to their letters in many scripts.
     kept = [c if c in "._-()" or unicodedata.category(c)[0] in "LM" or c.isdecimal() else "_" for c in last]
     # A name that ends in a dot loses it on Windows, and then stands for another file.
-    stem = _cut(re.sub(r"_{2,}", "_", "".join(kept)).lstrip(".-"), LONGEST, LONGEST_BYTES).rstrip(".")
+    stem = _cut(re.sub(r"_{2,}", "_", "".join(kept)).lstrip(".-"), LONGEST, MAX_NAME_BYTES).rstrip(".")
     if not stem.strip("_"):
         return "photo"
-    return f"_{_cut(stem, LONGEST - 1, LONGEST_BYTES - 1)}" if _WINDOWS_DEVICE.match(stem) else stem
+    return f"_{_cut(stem, LONGEST - 1, MAX_NAME_BYTES - 1)}" if _WINDOWS_DEVICE.match(stem) else stem
 
 
 def _cut(text: str, characters: int, size: int) -> str:
@@ -53,4 +53,4 @@ def _cut(text: str, characters: int, size: int) -> str:
 
 
 def _with_ending(stem: str, ending: str) -> str:
-    return _cut(stem, LONGEST - len(ending), LONGEST_BYTES - len(ending)) + ending
+    return _cut(stem, LONGEST - len(ending), MAX_NAME_BYTES - len(ending)) + ending

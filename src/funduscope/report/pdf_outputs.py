@@ -24,7 +24,7 @@ from funduscope.report.results_folder import OutputOptions
 if TYPE_CHECKING:
     from funduscope.report.pdf import Document
 
-MOST_PAGES: Final = 100
+MAX_PAGES: Final = 100
 PAGE, LEAFLET, ALL_PAGES = "report.pdf", "sheet", "summary"
 
 
@@ -45,7 +45,7 @@ class PdfOutputs:
         if self.options.pdf and self.count > 1:
             from funduscope.report.pdf import check_place
 
-            for number in range(1, -(-self.count // MOST_PAGES) + 1):
+            for number in range(1, -(-self.count // MAX_PAGES) + 1):
                 check_place(self.folder / _all_pages_name(number))
         return self
 
@@ -116,7 +116,7 @@ class PdfOutputs:
         self._document = self._document or Document(self.options.language)
         number = self.words("paper.page", {"number": self._pages, "count": self.count})
         self._document.add(column(), f"{line} {number}".strip())
-        if self._document.pages >= MOST_PAGES:
+        if self._document.pages >= MAX_PAGES:
             self._end()
 
     def _end(self) -> None:

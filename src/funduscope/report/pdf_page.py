@@ -23,13 +23,13 @@ from funduscope.report.pdf import ACROSS, picture, room_left
 from funduscope.report.pdf_text import LINE, Text, percent, style
 from funduscope.vocabulary import GRADES, REFERABLE_FROM
 
-MOST_PICTURE, GOOD_PICTURE, LEAST_PICTURE = 92 * mm, 78 * mm, 45 * mm
+MAX_PICTURE, GOOD_PICTURE, MIN_PICTURE = 92 * mm, 78 * mm, 45 * mm
 SIZES: Final = (8.5, 8.0, 7.5, 7.0, 6.5, 6.0, 5.5)
 """Sizes of the text in points: the first that leaves good space for the photo or, from `SMALL` on, enough."""
 
 SMALL: Final = 7.5
 
-LONGEST_NAME: Final = 120
+MAX_NAME_LENGTH: Final = 120
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ def page(shown: PageContent, words: Words) -> list[Flowable]:
     for size in SIZES:
         head, below = _head(shown.found, words), _rest(shown, words, size)
         room = room_left([*head, *below]) - 8
-        column = [*head, picture(shown.picture, max(1.0, min(MOST_PICTURE, room))), *below]
-        if room >= (GOOD_PICTURE if size > SMALL else LEAST_PICTURE):
+        column = [*head, picture(shown.picture, max(1.0, min(MAX_PICTURE, room))), *below]
+        if room >= (GOOD_PICTURE if size > SMALL else MIN_PICTURE):
             break
     return column
 
@@ -77,7 +77,7 @@ def foot(found: Mapping[str, Any], words: Words) -> str:
 
 def shortened(name: str) -> str:
     """A photo's name, cut so that it leaves space for the rest of the page."""
-    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 12]}…{name[-10:]}"
+    return name if len(name) <= MAX_NAME_LENGTH else f"{name[: MAX_NAME_LENGTH - 12]}…{name[-10:]}"
 
 
 def _head(found: Mapping[str, Any], words: Words) -> list[Flowable]:

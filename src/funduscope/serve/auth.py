@@ -14,11 +14,11 @@ from typing import Final
 from funduscope.i18n.errors import CodedError
 from funduscope.serve.limits import RefusalError
 
-LEAST_LENGTH: Final = 32
+MIN_TOKEN_LENGTH: Final = 32
 OPEN: Final = frozenset({"/healthz", "/readyz"})
 """What load balancers and supervisors ask without a token: these answers hold nothing about photos."""
 
-_TOKEN: Final = re.compile(rf"[A-Za-z0-9._~+/=-]{{{LEAST_LENGTH},512}}")
+_TOKEN: Final = re.compile(rf"[A-Za-z0-9._~+/=-]{{{MIN_TOKEN_LENGTH},512}}")
 _CHECK_S: Final = 1.0
 """The file is looked at again after this time."""
 
@@ -46,8 +46,8 @@ class Tokens:
             raise CodedError("E_CONFIG", f"the tokens {path} cannot be read ({reason}): name a readable file") from None
         if not lines or not all(map(_TOKEN.fullmatch, lines)):
             says = (
-                f"{path} must have one token a line, each of {LEAST_LENGTH} or more letters, digits and ._~+/=-, such "
-                "as `openssl rand -hex 32` prints"
+                f"{path} must have one token a line, each of {MIN_TOKEN_LENGTH} or more letters, digits and ._~+/=-, "
+                "such as `openssl rand -hex 32` prints"
             )
             raise CodedError("E_CONFIG", says)
 

@@ -16,7 +16,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.responses import JSONResponse, Response
 
 from funduscope.i18n.errors import CodedError
-from funduscope.imaging.dicom_file import MOST_FRAMES
+from funduscope.imaging.dicom_file import MAX_FRAMES
 from funduscope.report.fhir import REFERENCE
 from funduscope.serve.answer_formats import ZIP, choose, content_type
 from funduscope.serve.auth import Guard
@@ -28,7 +28,7 @@ from funduscope.serve.service_metrics import CONTENT_TYPE, ServiceMetrics
 from funduscope.serve.workers import Job, Workers
 from funduscope.version import __version__
 
-_LONGEST_NAME: Final = 255
+_MAX_NAME_LENGTH: Final = 255
 _PIECE_BYTES: Final = 1_000_000
 """Bytes of a form that are parsed at a time."""
 
@@ -114,7 +114,7 @@ def _add_findings(app: FastAPI, workers: Workers, limits: ServiceLimits) -> None
     async def findings(
         request: Request,
         frame: Annotated[
-            int | None, Query(ge=1, le=MOST_FRAMES, description="Of a DICOM file of several frames, which one.")
+            int | None, Query(ge=1, le=MAX_FRAMES, description="Of a DICOM file of several frames, which one.")
         ] = None,
         force: Annotated[
             bool, Query(description="Grade also what is refused; such an answer is marked as not to be trusted.")
@@ -162,7 +162,7 @@ async def _upload(request: Request, body: bytes) -> Upload:
     files = [one for _, one in form.multi_items() if not isinstance(one, str)]
     if not files:
         raise RefusalError("E_REQUEST", "the form has no file; expected one, the photo")
-    name = re.split(r"[/\\]", files[0].filename or "")[-1][-_LONGEST_NAME:]
+    name = re.split(r"[/\\]", files[0].filename or "")[-1][-_MAX_NAME_LENGTH:]
     return Upload(await files[0].read(), name or None)
 
 

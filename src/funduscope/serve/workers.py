@@ -19,7 +19,7 @@ Log = Callable[[str, Mapping[str, Any]], None]
 """Writes an event with its fields."""
 
 _NEW_WORKER_S: Final = 1.0
-_LONGEST_PAUSE_S: Final = 30.0
+_MAX_PAUSE_S: Final = 30.0
 """Before a worker that failed is started again: the first pause, doubled each time up to the longest."""
 
 _END_S: Final = 5.0
@@ -196,7 +196,7 @@ class Workers:
                 self._worker = None  # from now on, requests are refused at once
                 self._log("model failed", {"level": "error", **_reason(error)})
                 await asyncio.sleep(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE_S)
+                pause = min(2 * pause, _MAX_PAUSE_S)
                 continue
             pause = _NEW_WORKER_S
             code = await self._until_ended()

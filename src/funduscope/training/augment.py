@@ -101,21 +101,21 @@ def happens(probability: float, rng: np.random.Generator) -> bool:
     return probability > 0 and (probability >= 1 or rng.random() < probability)
 
 
-def draw_warp(warp: Warp, bounds: Augment, rng: np.random.Generator, *, any_way_up: bool) -> Warp:
+def draw_warp(warp: Warp, bounds: Augment, rng: np.random.Generator, *, random_quarter_turns: bool) -> Warp:
     """The warp followed by random mirroring, rotation, scale, shift and bending within the bounds.
 
-    any_way_up: a close crop has no upright position, so it is always turned by a random number of quarters; a whole eye
-    only by `quarter_turns`. Newer settings draw last, and only if they have an effect, so that a recipe without them
-    gets the same samples as before they existed.
+    random_quarter_turns: a close crop has no upright position, so it is always turned by a random number of quarters; a
+    whole eye only by `quarter_turns`. Newer settings draw last, and only if they have an effect, so that a recipe
+    without them gets the same samples as before they existed.
     """
     angle = np.deg2rad(rng.uniform(-bounds.rotate_deg, bounds.rotate_deg))
-    quarters = int(rng.integers(4)) if any_way_up else 0
+    quarters = int(rng.integers(4)) if random_quarter_turns else 0
     scale = 1 + rng.uniform(-bounds.scale_frac, bounds.scale_frac)
     mirror = -1.0 if happens(bounds.mirror, rng) else 1.0
     shift = rng.uniform(-bounds.shift_frac, bounds.shift_frac, 2) * warp.size_px
     flip = -1.0 if happens(bounds.flip, rng) else 1.0
     transposed = happens(bounds.transpose, rng)
-    if not any_way_up and happens(bounds.quarter_turns, rng):
+    if not random_quarter_turns and happens(bounds.quarter_turns, rng):
         quarters = int(rng.integers(1, 4))
     if not happens(bounds.warp, rng):
         angle, scale, shift = 0.0, 1.0, np.zeros(2)

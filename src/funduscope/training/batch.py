@@ -115,7 +115,7 @@ class Samples(torch.utils.data.Dataset):
             bags = bag_polygons(item.case.labels, prepared, self.recipe)
             center = _crop_center(prepared, bags, self.recipe, rng)
             warp = plain_warp(center, 1.0, views.whole_px)
-        warp = draw_warp(warp, bounds, rng, any_way_up=self.turned and item.view == "close")
+        warp = draw_warp(warp, bounds, rng, random_quarter_turns=self.turned and item.view == "close")
         image = recolor(warp.pixels(prepared.image), bounds, rng)
         sample = sample_of(image, prepared, item, warp, close_channels(self.recipe))
         return replace(sample, bags=torch.from_numpy(numbered(bags, warp))) if self.recipe.loss.boxes else sample

@@ -22,32 +22,32 @@ from funduscope.imaging.photo import Photo
 from funduscope.inference.card import Card, FoveaOffset
 from funduscope.inference.conformal import fit_quantile
 from funduscope.inference.findings import Findings
-from funduscope.inference.landmarks import usual_distance
+from funduscope.inference.landmarks import fit_fovea_offset
 from funduscope.inference.ood import Reference, fit_reference
-from funduscope.inference.predictor import Predictor, gate, lesion_features
+from funduscope.inference.predictor import Predictor, grade_factor, lesion_features
 from funduscope.inference.runtime import softmax
 from funduscope.inference.witnesses import LesionFeatures, Witness
 from funduscope.progress import Progress, no_progress
 from funduscope.quality.assessment import assess, not_gradable
 from funduscope.training.fit_scale import UNSCALED, Scale, fit_scale, scaled, to_bytes
-from funduscope.training.fit_threshold import FEWEST_POSITIVE, Cut, Mapped, fit_threshold
+from funduscope.training.fit_threshold import MIN_POSITIVE, OutlineThreshold, ThresholdPhoto, fit_threshold
 from funduscope.training.fit_witnesses import fit_witness
 from funduscope.vocabulary import GRADES, LESIONS, REFERABLE_FROM, structure
 
 WITNESSED = {"grade": LESIONS, "dme": ("EX",)}
 """The photo tasks that lesions are asked about, and which: edema risk is defined by hard exudates."""
 
-FEWEST_LABELED = 20
+MIN_LABELED = 20
 """With fewer labels of a photo task a fine-tuned model keeps the calibration of its first weights."""
 
 OFFSET_FRAME_PX = 512  # of the frame in which landmarks are measured; only shares of its side count
 
-MOST_REFERENCE_PHOTOS = 800
+MAX_REFERENCE_PHOTOS = 800
 """So many training photos, evenly spread, are the reference of the out-of-distribution score: more change nothing."""
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
+class CalibrationPhoto:
     """The predictions and labels of one validation photo that calibration needs.
 
     numbers: of its lesions, none if they were not sought. logits: by photo task (G,). steps: uint8 (S, S) in the
@@ -85,7 +85,7 @@ def calibrate(
     # Many photos have no label that the lesions say anything of: they do without the close view, most of the work.
     plain, card = predictor.without_structures(), predictor.card
     watched = progress(cases, "Calibrating", len(cases))
-    found = (_see(predictor if _needs_lesions(case, card) else plain, case) for case in watched)
+    found = (_predict_photo(predictor if _needs_lesions(case, card) else plain, case) for case in watched)
     seen = [photo for photo in found if photo is not None]
     about = dict[str, Any](validation_photos=len(seen))
     temperatures = {}
@@ -99,7 +99,7 @@ def calibrate(
         joint.get(("grade", photo.case.key), softmax(photo.logits["grade"] / temperatures["grade"]))
         for photo in _labeled(seen, "grade")
     ]
-    scales, cuts, lowest = dict[str, Scale](), dict[str, Cut](), dict[str, int]()
+    scales, cuts, lowest = dict[str, Scale](), dict[str, OutlineThreshold](), dict[str, int]()
     kept = [] if before is None else _kept_tasks(replace(card, witnesses=trees), before, about, witnesses)
     if before is not None and "grade" in kept:
         theirs = _witnesses_of(before, card) if witnesses else {}
@@ -120,7 +120,7 @@ def calibrate(
         smallest_px2=card.smallest_px2 | {code: cut.smallest_px2 for code, cut in cuts.items()},
         lowest_grades={code: grade for code, grade in lowest.items() if grade},
         referable_threshold=_fit_referable(probs, labels),
-        grade_quantile=fit_sets(probs, labels),
+        grade_quantile=fit_grade_quantile(probs, labels),
         witnesses=trees,
         about={**card.about, "calibration": about},
     )
@@ -131,17 +131,17 @@ def _kept_tasks(card: Card, before: Card, about: dict[str, Any], witnesses: bool
     """The photo tasks of both cards that are calibrated as in the first weights': of too few labels, or of so few
     that their witness could not be fitted, which the other parts belong to."""
     lost = {*(_witnesses_of(before, card) if witnesses else ())} - {*card.witnesses}
-    few = (task for task in before.temperatures if about.get(f"{task}_labels", FEWEST_LABELED) < FEWEST_LABELED)
+    few = (task for task in before.temperatures if about.get(f"{task}_labels", MIN_LABELED) < MIN_LABELED)
     return [task for task in dict.fromkeys((*few, *lost)) if task in before.temperatures]
 
 
-def _with_before(card: Card, before: Card, seen: list[Seen], witnesses: bool = True) -> Card:
+def _with_before(card: Card, before: Card, seen: list[CalibrationPhoto], witnesses: bool = True) -> Card:
     """The card with what too few photos could fix taken from the card of the first weights.
 
     Witnesses are not taken over, nor what was fixed on joint answers or on outlines that faded with them.
     """
     about = dict(card.about["calibration"])
-    rare = [code for code in card.outlined if code in before.outlined and _positive(seen, code) < FEWEST_POSITIVE]
+    rare = [code for code in card.outlined if code in before.outlined and _positive(seen, code) < MIN_POSITIVE]
     rare = rare if before.close_px == card.close_px else []  # areas are in pixels of its frame
     if "grade" not in card.photo_tasks or not witnesses:  # their outlines faded with a grade that there is no more
         rare = [code for code in rare if not before.lowest_grades.get(code)]
@@ -170,10 +170,10 @@ def _witnesses_of(before: Card, card: Card) -> dict[str, Any]:
     }
 
 
-def _scale(seen: list[Seen], code: str) -> Scale:
+def _scale(seen: list[CalibrationPhoto], code: str) -> Scale:
     """Fixes what makes probabilities of a structure's logits, and makes them, for all photos."""
     with_truth = [photo for photo in seen if code in photo.truths]
-    is_known = _positive(seen, code) >= FEWEST_POSITIVE
+    is_known = _positive(seen, code) >= MIN_POSITIVE
     scale = fit_scale((photo.steps[code], photo.truths[code]) for photo in with_truth) if is_known else UNSCALED
     for photo in seen:
         if code in photo.steps:
@@ -182,7 +182,10 @@ def _scale(seen: list[Seen], code: str) -> Scale:
 
 
 def _grades(
-    seen: list[Seen], temperature: float, witnesses: dict[str, Any], joint: dict[tuple[str, str], np.ndarray]
+    seen: list[CalibrationPhoto],
+    temperature: float,
+    witnesses: dict[str, Any],
+    joint: dict[tuple[str, str], np.ndarray],
 ) -> dict[str, np.ndarray]:
     """By photo the probabilities of its grade, by both witnesses; out of fold where its own label fitted them."""
     witness = Witness.of_tree(witnesses["grade"]) if "grade" in witnesses else None
@@ -198,14 +201,17 @@ def _grades(
     return answers
 
 
-def _fit_cut(seen: list[Seen], code: str, answers: dict[str, np.ndarray]) -> tuple[Cut, int]:
+def _fit_cut(seen: list[CalibrationPhoto], code: str, answers: dict[str, np.ndarray]) -> tuple[OutlineThreshold, int]:
     """The cut of a structure, and the grade below which its outlines fade (`Card.lowest_grades`); 0: they do not.
 
     They do where healthy eyes are cleaner so, or equally clean and Dice is higher; where too few photos show the
     structure for a Dice, where the threshold is lower.
     """
     plain = [
-        (photo.case.key, Mapped(photo.case.dataset, photo.probs[code], photo.truths.get(code), code in photo.healthy))
+        (
+            photo.case.key,
+            ThresholdPhoto(photo.case.dataset, photo.probs[code], photo.truths.get(code), code in photo.healthy),
+        )
         for photo in seen
         if code in photo.truths or code in photo.healthy
     ]
@@ -213,23 +219,26 @@ def _fit_cut(seen: list[Seen], code: str, answers: dict[str, np.ndarray]) -> tup
     if not lowest or not all(key in answers for key, _ in plain):
         return cut, 0
     faded = [
-        replace(photo, probs=np.rint(photo.probs * gate(answers[key], lowest)).astype(np.uint8)) for key, photo in plain
+        replace(photo, probs=np.rint(photo.probs * grade_factor(answers[key], lowest)).astype(np.uint8))
+        for key, photo in plain
     ]
     other = fit_threshold(faded, code)
     return (other, lowest) if other.is_better(cut) else (cut, 0)
 
 
-def _positive(seen: list[Seen], code: str) -> int:
+def _positive(seen: list[CalibrationPhoto], code: str) -> int:
     """The photos that show the structure."""
     return sum(bool(photo.truths[code].any()) for photo in seen if code in photo.truths)
 
 
-def _labeled(seen: list[Seen], task: str) -> list[Seen]:
+def _labeled(seen: list[CalibrationPhoto], task: str) -> list[CalibrationPhoto]:
     """The photos with a known and a predicted class."""
     return [photo for photo in seen if task in photo.logits and photo.case.labels.label(task) is not None]
 
 
-def _fit_witnesses(seen: list[Seen], card: Card) -> tuple[dict[str, Any], dict[tuple[str, str], np.ndarray]]:
+def _fit_witnesses(
+    seen: list[CalibrationPhoto], card: Card
+) -> tuple[dict[str, Any], dict[tuple[str, str], np.ndarray]]:
     """By task what the lesions say of it, as trees; by task and photo the joint answers out of fold."""
     trees: dict[str, Any] = {}
     joint: dict[tuple[str, str], np.ndarray] = {}
@@ -260,7 +269,7 @@ def _healthy(case: Case) -> bool:
     return case.labels.grade == 0 and case.dataset not in DOUBTED
 
 
-def _see(predictor: Predictor, case: Case) -> Seen | None:
+def _predict_photo(predictor: Predictor, case: Case) -> CalibrationPhoto | None:
     try:
         photo = Photo.open(case.path)
     except PhotoError as error:
@@ -286,7 +295,7 @@ def _see(predictor: Predictor, case: Case) -> Seen | None:
     points = {"optic_disc": found.disc_xy, "fovea": found.fovea_xy}
     numbers = lesion_features(views, card, points, found.transform)
     logits = {task: np.log(np.maximum(probs, 1e-12)) for task, probs in found.class_probs.items()}
-    return Seen(case, found.transform, numbers, logits, steps, truths, healthy)
+    return CalibrationPhoto(case, found.transform, numbers, logits, steps, truths, healthy)
 
 
 def _fit_fovea_offset(cases: Sequence[Case]) -> FoveaOffset | None:
@@ -304,7 +313,7 @@ def _fit_fovea_offset(cases: Sequence[Case]) -> FoveaOffset | None:
         places = transform.to_frame(np.array([disc, fovea])) / transform.side_px
         discs.append(places[0])
         foveas.append(places[1])
-    return usual_distance(discs, foveas)
+    return fit_fovea_offset(discs, foveas)
 
 
 def _steps(found: Findings, code: str, side: int) -> np.ndarray:
@@ -321,7 +330,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     return round(float(candidates[likelihood.argmax()]), 4)
 
 
-def fit_sets(probs: np.ndarray, grades: np.ndarray) -> float | None:
+def fit_grade_quantile(probs: np.ndarray, grades: np.ndarray) -> float | None:
     """The quantile of conformal grade sets, one for all data sets; None if no grade is known. probs: (N, G)."""
     # Rounded up, so that the photo with this score stays in its own set.
     return float(np.ceil(fit_quantile(probs, grades) * 1e6) / 1e6) if len(grades) else None
@@ -354,7 +363,7 @@ def fit_ood_reference(
     predictor: its card may have the `distance` of a run by the same procedure, whose percentiles are kept where no
     photos were held out, as in a refit on every photo.
     """
-    chosen = training[:: max(1, -(-len(training) // MOST_REFERENCE_PHOTOS))]
+    chosen = training[:: max(1, -(-len(training) // MAX_REFERENCE_PHOTOS))]
     words, count = "Fitting the out-of-distribution reference", len(chosen) + len(held_out)
     rows = list(features_of(predictor, progress([*chosen, *held_out], words, count)))
     of_training = [row for row in rows[: len(chosen)] if row is not None]

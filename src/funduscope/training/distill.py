@@ -27,7 +27,7 @@ from funduscope.vocabulary import CLASSES, CODES, LANDMARKS
 
 STRUCTURE_STRIDE, LANDMARK_STRIDE = 2, 4
 """Side of the batch over the side of the teachers' maps."""
-MOST_ENLARGED = 1.5
+MAX_ENLARGED = 1.5
 """An image is enlarged for a teacher by this much at most: beyond it, lesions of a few pixels are already lost."""
 _MULTIPLE_PX = 32
 _TINY = 1e-8
@@ -83,7 +83,7 @@ class Teachers:
         left = [(one.recipe, sorted((wanted & one.known) - self._ratios(one, wanted).keys())) for one in self.teachers]
         self.unused = "; ".join(
             f"{recipe.name} does not teach {', '.join(names)}, which it reads at {_side_px(recipe.views, names[0])} "
-            f"px, more than {MOST_ENLARGED} times the student's {_side_px(student.views, names[0])} px"
+            f"px, more than {MAX_ENLARGED} times the student's {_side_px(student.views, names[0])} px"
             for recipe, names in left
             if names
         )
@@ -113,7 +113,7 @@ class Teachers:
         """For each wanted output that a teacher can teach: its view's side over the side of the student's."""
         sides = {name: _side_px(teacher.recipe.views, name) for name in wanted & teacher.known}
         ratios = {name: side / _side_px(self.student.views, name) for name, side in sides.items()}
-        return {name: ratio for name, ratio in ratios.items() if ratio <= MOST_ENLARGED}
+        return {name: ratio for name, ratio in ratios.items() if ratio <= MAX_ENLARGED}
 
     def _means(self, image: Tensor, wanted: set[str]) -> dict[str, Tensor]:
         """By output the mean probabilities of the teachers that have it."""

@@ -9,24 +9,24 @@ from typing import Final
 import cv2
 import numpy as np
 
-from funduscope.inference.objects import SMALLEST_PPM, Components
+from funduscope.inference.objects import MIN_PPM, Components
 from funduscope.metrics.dense import FrocState, froc_by_area
 
 THRESHOLDS: Final = np.array([*np.arange(2, 20) / 20, 0.97, 0.98, 0.99])
-SMALLEST_PX2: Final = (0.0, 4.0, 8.0, 16.0, 32.0, 64.0)
+MIN_AREA_PX2: Final = (0.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 
-FEWEST_POSITIVE: Final = 3
+MIN_POSITIVE: Final = 3
 """With fewer photos that show a structure no Dice is taken: healthy photos alone fix its threshold."""
 
-MOST_FALSE: Final = 0.06
+MAX_FALSE: Final = 0.06
 """Largest share of healthy validation photos, in the worst data set, with a false lesion of one kind."""
 
-MOST_FALSE_DOTS: Final = 0.2
+MAX_FALSE_DOTS: Final = 0.2
 """The same for microaneurysms: similar dots are common, and the strict share would remove all true ones."""
 
 
 @dataclass(frozen=True)
-class Cut:
+class OutlineThreshold:
     """threshold: of probability. smallest_px2: pixels of the close frame. limit: share of the healthy photos of a data
     set that may be marked. dice: at these, 0 if too few photos show the structure. says: how they were chosen, a
     sentence."""
@@ -37,7 +37,7 @@ class Cut:
     dice: float
     says: str
 
-    def is_better(self, other: Cut) -> bool:
+    def is_better(self, other: OutlineThreshold) -> bool:
         """Whether it keeps healthy photos cleaner than the other, or equally clean and more of the lesions."""
         if (self.limit, self.dice) != (other.limit, other.dice):
             return (-self.limit, self.dice) > (-other.limit, other.dice)
@@ -45,7 +45,7 @@ class Cut:
 
 
 @dataclass(frozen=True, eq=False)
-class Mapped:
+class ThresholdPhoto:
     """One photo. probs: (S, S) uint8 over the close frame, 255 being 1. truth: (S, S) bool, where there is a mask.
     healthy: whether anything found counts against the cut."""
 
@@ -55,33 +55,33 @@ class Mapped:
     healthy: bool
 
 
-def fit_threshold(photos: Sequence[Mapped], code: str) -> Cut:
+def fit_threshold(photos: Sequence[ThresholdPhoto], code: str) -> OutlineThreshold:
     """The cut of a structure.
 
-    Of all pairs with which at most `MOST_FALSE` of the healthy photos of each data set show the structure (without such
+    Of all pairs with which at most `MAX_FALSE` of the healthy photos of each data set show the structure (without such
     a pair, as few as possible), the threshold of the one with the highest Dice over the photos with true masks. Of the
     areas that go with this threshold, the one that serves single lesions best (`FrocState.f1_at`): Dice does not notice
-    outlines of a few pixels, and a reader counts them. Where fewer than `FEWEST_POSITIVE` photos show the structure,
-    the lowest threshold from 0.5 on that keeps healthy photos as clean. Nothing below `SMALLEST_PPM` counts: findings
+    outlines of a few pixels, and a reader counts them. Where fewer than `MIN_POSITIVE` photos show the structure,
+    the lowest threshold from 0.5 on that keeps healthy photos as clean. Nothing below `MIN_PPM` counts: findings
     never show it.
     """
     with_truth = [photo for photo in photos if photo.truth is not None]
     healthy = [photo for photo in photos if photo.healthy]
     positive = sum(bool(photo.truth is not None and photo.truth.any()) for photo in with_truth)
-    areas = SMALLEST_PX2 if code != "OD" else (0.0,)
-    floor = max((1e-6 * SMALLEST_PPM.get(code, 0.0) * photo.probs.size for photo in photos), default=0.0)
+    areas = MIN_AREA_PX2 if code != "OD" else (0.0,)
+    floor = max((1e-6 * MIN_PPM.get(code, 0.0) * photo.probs.size for photo in photos), default=0.0)
     sets = [photo.dataset for photo in healthy]
     shares: dict[tuple[float, float], float] = {}
     for threshold in map(float, THRESHOLDS):
         largest = [largest_area(photo, threshold) for photo in healthy]
         shares |= {(threshold, area): false_share(largest, sets, max(area, floor)) for area in areas}
-    allowed = MOST_FALSE_DOTS if code == "MA" else MOST_FALSE
-    if positive < FEWEST_POSITIVE:
+    allowed = MAX_FALSE_DOTS if code == "MA" else MAX_FALSE
+    if positive < MIN_POSITIVE:
         plain = {threshold: share for (threshold, area), share in shares.items() if threshold >= 0.5 and not area}
         limit = max(allowed, min(plain.values()))
         threshold = min(threshold for threshold, share in plain.items() if share <= limit)
         says = f"{positive} positive validation photos: the lowest threshold from 0.5"
-        return Cut(threshold, 0.0, limit, 0.0, f"{says}; {_share(plain[threshold], limit)}")
+        return OutlineThreshold(threshold, 0.0, limit, 0.0, f"{says}; {_share(plain[threshold], limit)}")
     limit = max(allowed, min(shares.values()))
     clean = [pair for pair, share in shares.items() if share <= limit]
     of_pairs = {
@@ -97,20 +97,20 @@ def fit_threshold(photos: Sequence[Mapped], code: str) -> Cut:
             key=lambda area: (found.f1_at(max(area, floor)), -area),
         )
     says = f"best Dice over {positive} positive validation photos; {_share(shares[threshold, area], limit)}"
-    return Cut(threshold, area, limit, of_pairs[threshold, area], says)
+    return OutlineThreshold(threshold, area, limit, of_pairs[threshold, area], says)
 
 
 def _share(share: float, limit: float) -> str:
     return f"{share:.0%} of healthy photos marked in the worst data set, {limit:.0%} allowed"
 
 
-def by_area(photo: Mapped, threshold: float) -> FrocState:
+def by_area(photo: ThresholdPhoto, threshold: float) -> FrocState:
     """The outlines at that threshold against the true lesions, by area."""
     assert photo.truth is not None
     return froc_by_area(photo.probs >= threshold * 255, photo.truth)
 
 
-def largest_area(photo: Mapped, threshold: float) -> int:
+def largest_area(photo: ThresholdPhoto, threshold: float) -> int:
     """Pixels of the largest component at that threshold."""
     mask = photo.probs >= threshold * 255
     if not mask.any():
@@ -128,7 +128,12 @@ def false_share(largest: Sequence[int], datasets: Sequence[str], smallest_px2: f
 
 
 def dice_by_area(
-    photos: Iterable[Mapped], threshold: float, areas: Sequence[float], floor: float = 0.0, *, largest: bool = False
+    photos: Iterable[ThresholdPhoto],
+    threshold: float,
+    areas: Sequence[float],
+    floor: float = 0.0,
+    *,
+    largest: bool = False,
 ) -> dict[float, float]:
     """By smallest area the Dice over the pixels of all photos, without components below it or below the floor.
 

@@ -21,12 +21,12 @@ RIDGE: Final = 1.0
 PARTS: Final = 5
 """Parts of the photos, in whole visits, for answers out of fold."""
 
-LEAST_WEIGHT: Final = 1e-3
+MIN_WEIGHT: Final = 1e-3
 """Numbers of a smaller weight are left out: they change nothing."""
 
 COLUMNS: Final = ("numbers", "center", "spread", "weights")
 
-FEWEST_OF_CLASS: Final = 5
+MIN_OF_CLASS: Final = 5
 """With fewer photos of the two rarest classes together nothing is fitted."""
 
 
@@ -47,7 +47,7 @@ def fit_witness(
     classes = of_photo.shape[1]
     counts = np.sort(np.bincount(labels, minlength=classes))
     part_of = _parts(visits)
-    if counts[:2].sum() < FEWEST_OF_CLASS or len(set(part_of)) < PARTS:
+    if counts[:2].sum() < MIN_OF_CLASS or len(set(part_of)) < PARTS:
         return None
     names = tuple(found[0])
     rows = np.array([[numbers[name] for name in names] for numbers in found])
@@ -59,7 +59,7 @@ def fit_witness(
         lesions[~rest] = _answers(fit_ordinal(rows[rest], labels[rest], names, classes), rows[~rest])
         joint[~rest] = geometric_mean(of_photo[~rest], lesions[~rest], shares)
     whole = fit_ordinal(rows, labels, names, classes)
-    kept = [place for place, weight in enumerate(whole.weights) if weight >= LEAST_WEIGHT]
+    kept = [place for place, weight in enumerate(whole.weights) if weight >= MIN_WEIGHT]
     columns = {name: tuple(getattr(whole, name)[place] for place in kept) for name in COLUMNS}
     return Fitted(replace(whole, **columns, shares=fit_shares(of_photo, lesions, labels)), lesions, joint)
 

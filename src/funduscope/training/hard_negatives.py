@@ -56,7 +56,7 @@ class HardNegatives:
 
     def mined(self) -> Mined:
         """The worst crops of all processes."""
-        every = sorted(processes.gathered(self.seen), key=lambda one: (-one[0], one[1:]))
+        every = sorted(processes.all_gather(self.seen), key=lambda one: (-one[0], one[1:]))
         return [(key, tuple(seed)) for _, key, seed in every[: self.count]]
 
 

@@ -118,7 +118,7 @@ def check_refit(start: Start, recipe: Recipe, fold: int | None) -> int:
 
 
 @dataclass(frozen=True)
-class First:
+class FirstNetwork:
     """The network to start from, and the recipe with its encoder's variant, mean and std.
 
     known: the structures and photo tasks that the weights had learned and brought. note: which parts they brought and
@@ -131,7 +131,7 @@ class First:
     note: str = ""
 
 
-def first_network(recipe: Recipe, folder: Path, init: Sequence[Path]) -> First:
+def first_network(recipe: Recipe, folder: Path, init: Sequence[Path]) -> FirstNetwork:
     """The recipe's network: of a run in the folder, whose weights the loop loads; or with every tensor of the
     checkpoints that fits; or new.
 
@@ -142,9 +142,9 @@ def first_network(recipe: Recipe, folder: Path, init: Sequence[Path]) -> First:
         if (asked := with_variant(last.recipe, recipe)) != last.recipe:
             unlike = differences(last.recipe, asked)
             raise TrainingError(f"{folder} has a run of another recipe ({unlike}): choose another folder.")
-        return First(last.recipe, build(last.recipe))
+        return FirstNetwork(last.recipe, build(last.recipe))
     if not init:
-        return First(*with_imagenet(recipe))
+        return FirstNetwork(*with_imagenet(recipe))
     starts = [_nearest(checkpoint.load(path), recipe) for path in init]
     theirs = starts[0].recipe
     for path, start in zip(init, starts, strict=True):
@@ -172,7 +172,7 @@ def first_network(recipe: Recipe, folder: Path, init: Sequence[Path]) -> First:
     }
     note = f"note: {' and '.join(map(named, init))} gave {', '.join(part for part in parts if part in moved)}"
     note += "".join(f"; {what}: {', '.join(some)}" for what, some in rest.items() if some)
-    return First(resolved, network, frozenset(known), f"{note}." if any(rest.values()) else "")
+    return FirstNetwork(resolved, network, frozenset(known), f"{note}." if any(rest.values()) else "")
 
 
 def _whole_way(moved: set[str], parts: Sequence[str], recipe: Recipe) -> set[str]:

@@ -40,7 +40,7 @@ from funduscope.training.distill import Teachers, distill_loss_of, distill_sums
 from funduscope.training.hard_negatives import HardNegatives, Mined
 from funduscope.training.journal import Journal
 from funduscope.training.losses import add, class_weights, loss_sums, losses_of, with_total
-from funduscope.training.optimize import Average, Plateau, make_optimizer, rate_at
+from funduscope.training.optimize import MovingAverage, Plateau, make_optimizer, rate_at
 from funduscope.training.sample_scores import SampleScores, score_sums
 from funduscope.training.samples import EpochBatches, steps_each
 from funduscope.vocabulary import CLASSES
@@ -48,7 +48,7 @@ from funduscope.vocabulary import CLASSES
 Validation = Callable[[Network], dict[str, float]]
 """Scores a network on the validation photos; the score `selection` decides which epoch is kept."""
 
-MOST_BAD_STEPS = 20
+MAX_NONFINITE_STEPS = 20
 
 
 @dataclass
@@ -100,14 +100,14 @@ class Loop:
         network = network.to(self.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         if settings.batch_norm == "synchronized" and count > 1 and self.device.type == "cuda":
             torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)
-        processes.share_first(network.state_dict().values())
+        processes.broadcast_from_first(network.state_dict().values())
         self.network, self.forward = network, compiled(network) if settings.compile else network
         start = {task: getattr(recipe.loss, task) for task in (*CLASSES, "dense", "landmarks", "distill")}
         self.balance = make_balance(recipe.balance, start).to(self.device)
         optimizer = make_optimizer(network, settings, list(self.balance.parameters()), recipe.balance.rate)
         self.optimizer = self.accelerator.prepare(optimizer)
         self.plateau = Plateau(settings.plateau_factor, settings.plateau_patience)
-        self.average = Average(network, settings.average_decay)
+        self.average = MovingAverage(network, settings.average_decay)
         labels = [case.labels for case in cases if recipe.sampling.whole.get(case.dataset)]
         self.class_weights = {
             task: class_weights(
@@ -156,7 +156,7 @@ class Loop:
         For a comparison; the weights change.
         """
         self._to_training()
-        batches = _Waiting(self.loader)
+        batches = _TimedLoader(self.loader)
         self._step(next(batches), ExpertUsage(), update=True)
         batches.seconds, started = 0.0, time.monotonic()
         for batch in itertools.islice(batches, steps):
@@ -169,7 +169,7 @@ class Loop:
     ) -> None:
         """Scores the weights after that epoch; writes the journal and the checkpoints."""
         settings = self.recipe.training
-        processes.take_means([*self.network.buffers(), *self._averaged_buffers()])
+        processes.all_reduce_means([*self.network.buffers(), *self._averaged_buffers()])
         self.state.epoch = int(line["epoch"])
         if is_last or self.state.epoch % settings.judge_every == 0:
             scores = self._validate()
@@ -211,15 +211,15 @@ class Loop:
         bad, usage, steps = 0, ExpertUsage(), self.steps_each[epoch - 1]
         self.scores = SampleScores()
         started = time.monotonic()
-        waiting = _Waiting(self.loader)  # which waits for its first batch already
+        waiting = _TimedLoader(self.loader)  # which waits for its first batch already
         words = f"Epoch {epoch} of {settings.epochs}"
         for step, batch in enumerate(self.progress(waiting, words, steps), 1):
             numbers, rate = self._step(batch, usage, update=step % settings.accumulate == 0 or step == steps)
             if numbers is None:
                 bad += 1
-                if bad > MOST_BAD_STEPS:
+                if bad > MAX_NONFINITE_STEPS:
                     raise TrainingError(
-                        f"More than {MOST_BAD_STEPS} steps of epoch {epoch} had a loss that is not finite: "
+                        f"More than {MAX_NONFINITE_STEPS} steps of epoch {epoch} had a loss that is not finite: "
                         "lower training.learning_rate."
                     )
                 continue
@@ -233,7 +233,10 @@ class Loop:
         line = means | usage.numbers() | self.scores.numbers()
         line |= {"skipped": bad, "learning rate": rate * settings.learning_rate}
         line["waiting_frac"] = round(waiting.seconds / max(time.monotonic() - started, 1e-9), 4)
-        return line | {"samples": steps * settings.batch, "samples_digest": int(processes.total(self.batches.digest))}
+        return line | {
+            "samples": steps * settings.batch,
+            "samples_digest": int(processes.all_reduce_number(self.batches.digest)),
+        }
 
     def _to_training(self) -> None:
         self.network.train()
@@ -269,7 +272,7 @@ class Loop:
             sums |= distill_sums(outputs, taught, self.recipe.loss, tasks.structures, tasks.landmarks)
         sums |= routing_sums(outputs.routing, self.recipe.experts)
         sums |= score_sums(outputs, batch, tasks.structures)
-        sums = processes.add_up(sums)
+        sums = processes.all_reduce_sums(sums)
         usage.add(sums)
         self.scores.take(sums)
         by_structure: dict[str, Tensor] = {}
@@ -296,7 +299,7 @@ class Loop:
 
         None, and no step, if there are no gradients or they are not finite.
         """
-        processes.add_gradients(self.network.parameters())
+        processes.all_reduce_gradients(self.network.parameters())
         accumulated, self.accumulated = self.accumulated, 0
         if accumulated > 1:
             for parameter in (one for group in self.optimizer.param_groups for one in group["params"]):
@@ -372,7 +375,7 @@ class Loop:
             print(f"Resuming after epoch {self.state.epoch}.")
 
 
-class _Waiting(Iterator[Batch]):
+class _TimedLoader(Iterator[Batch]):
     """The loader's batches, the first of them fetched at once, and the seconds that were spent waiting for them.
 
     Fetching forks the workers before a progress bar starts a thread whose locks they would inherit.

@@ -48,7 +48,7 @@ LANDMARK_SIGMA_CELLS = 2.0
 _PIXEL_SUMS: Final = 6
 """Per structure: cross-entropy, focal loss, known pixels, overlap, predicted and true lesion."""
 
-LEAST_SHARE, LEAST_PX = 0.05, 4
+MIN_SHARE, MIN_PX = 0.05, 4
 """A bag's score is the mean of so large a share of its pixels, the highest, or of so many at least: bags are drawn
 wide."""
 
@@ -324,10 +324,10 @@ def bag_sums(logits: Float[Tensor, "B L h w"], bags: UInt8[Tensor, "B kinds H W"
             continue
         plane = torch.stack(planes).amax(0)
         found = [
-            F.softplus(-inside.topk(max(LEAST_PX, round(LEAST_SHARE * len(inside)))).values.mean())
+            F.softplus(-inside.topk(max(MIN_PX, round(MIN_SHARE * len(inside)))).values.mean())
             for one, numbers in zip(plane, bags[:, index], strict=True)
             for number in numbers.unique().tolist()
-            if number and len(inside := one[numbers == number]) >= LEAST_PX
+            if number and len(inside := one[numbers == number]) >= MIN_PX
         ]
         sums[kind] = summed(found, logits)
     return sums

@@ -91,7 +91,7 @@ class Plateau:
         self.best = state.get("best", -math.inf)
 
 
-class Average:
+class MovingAverage:
     """The exponential moving average of a network's weights and statistics.
 
     The decay starts low and rises to `decay`, so that random first weights are soon forgotten.

@@ -50,17 +50,17 @@ class Watch:
     report: OnEpoch | None = None
 
 
-LONGEST_WAIT = timedelta(hours=12)
+MAX_WAIT = timedelta(hours=12)
 """How long the other processes wait while one prepares photos."""
 STEPS_TIMED = 2
 
 
 def state() -> PartialState:
     """Which process this is, of how many. One of one, unless `run` or `accelerate launch` started several."""
-    return PartialState(cpu=not torch.accelerator.is_available(), timeout=LONGEST_WAIT)
+    return PartialState(cpu=not torch.accelerator.is_available(), timeout=MAX_WAIT)
 
 
-def several() -> bool:
+def is_distributed() -> bool:
     """Whether this process is one of several that train together."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
@@ -108,9 +108,9 @@ def with_shared_memory(count: int) -> int:
     return count
 
 
-def add_up(sums: dict[str, Tensor]) -> dict[str, Tensor]:
+def all_reduce_sums(sums: dict[str, Tensor]) -> dict[str, Tensor]:
     """The sums of all processes, in one exchange. sums: one-dimensional, the same names and lengths in each process."""
-    if not several():
+    if not is_distributed():
         return sums
     flat = torch.cat(list(sums.values()))
     if not flat.requires_grad:  # this process knows nothing of the batch, and takes part in the step all the same
@@ -119,9 +119,9 @@ def add_up(sums: dict[str, Tensor]) -> dict[str, Tensor]:
     return dict(zip(sums, parts, strict=True))
 
 
-def add_gradients(parameters: Iterable[nn.Parameter]) -> None:
+def all_reduce_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Adds the gradients of all processes. A parameter without a gradient in every process keeps none."""
-    if not several():
+    if not is_distributed():
         return
     every = list(parameters)
     there = torch.tensor([parameter.grad is not None for parameter in every], dtype=torch.uint8)
@@ -140,9 +140,9 @@ def add_gradients(parameters: Iterable[nn.Parameter]) -> None:
         gradient.copy_(total.view_as(gradient))
 
 
-def take_means(tensors: Iterable[Tensor]) -> None:
+def all_reduce_means(tensors: Iterable[Tensor]) -> None:
     """Makes floating tensors, such as running statistics, the mean over the processes, in place."""
-    if not several():
+    if not is_distributed():
         return
     for tensor in tensors:
         if tensor.is_floating_point():
@@ -150,16 +150,16 @@ def take_means(tensors: Iterable[Tensor]) -> None:
             tensor /= dist.get_world_size()
 
 
-def share_first(tensors: Iterable[Tensor]) -> None:
+def broadcast_from_first(tensors: Iterable[Tensor]) -> None:
     """Gives every process the tensors of the first, in place."""
-    if several():
+    if is_distributed():
         for tensor in tensors:
             dist.broadcast(tensor, 0)
 
 
-def total(number: float) -> float:
+def all_reduce_number(number: float) -> float:
     """The sum of a number over the processes."""
-    if not several():
+    if not is_distributed():
         return number
     value = torch.tensor(number, dtype=torch.float64, device=state().device)
     dist.all_reduce(value)
@@ -167,13 +167,13 @@ def total(number: float) -> float:
 
 
 def own_share() -> slice:
-    """This process's part of any list: every N-th item. `gathered` puts what was made of them back in order."""
+    """This process's part of any list: every N-th item. `all_gather` puts what was made of them back in order."""
     return slice(state().process_index, None, state().num_processes)
 
 
-def gathered(parts: list[T]) -> list[T]:
+def all_gather(parts: list[T]) -> list[T]:
     """What all processes made of their shares of a list, in the order of the list."""
-    if not several():
+    if not is_distributed():
         return parts
     every: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(every, parts)

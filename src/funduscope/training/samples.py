@@ -32,7 +32,7 @@ from funduscope.vocabulary import EITHER_EXUDATE, View
 
 Entry = TypeVar("Entry", tuple[Case, View], tuple[Case, View, float])
 
-MOST_UNREADABLE = 0.01
+MAX_UNREADABLE = 0.01
 """Share of the training photos that may be unreadable, or have unusable masks. More is a fault of the data set."""
 
 
@@ -270,7 +270,7 @@ def has_examples(recipe: Recipe, cases: Sequence[Case]) -> bool:
     return False
 
 
-def readable(cases: list[Case]) -> list[Case]:
+def drop_unusable_masks(cases: list[Case]) -> list[Case]:
     """The cases without masks and votes that cannot be used. These are named on stderr: now, not after an epoch."""
     return [_with_usable_masks(case) for case in cases]
 
@@ -331,7 +331,7 @@ def prepared(recipe: Recipe, train: list[Case], progress: Progress) -> tuple[lis
                 without_mask[case.key] = f"{case.key}: {why}"
         count = len(files) + len(failed)
         for bad, what in ((failed, "cannot be read"), (without_mask, "have masks that cannot be used")):
-            if len(bad) > max(1, MOST_UNREADABLE * count):
+            if len(bad) > max(1, MAX_UNREADABLE * count):
                 example = next(iter(bad.values()))
                 raise TrainingError(f"{len(bad)} of {count} photos {what}, such as {example}")
         train = [case for case in train if case.key not in failed]

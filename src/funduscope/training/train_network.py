@@ -31,7 +31,7 @@ from funduscope.training.distill import Teachers
 from funduscope.training.initialization import (
     FOLDS,
     START,
-    First,
+    FirstNetwork,
     Start,
     check_free,
     check_refit,
@@ -47,8 +47,8 @@ from funduscope.training.processes import Watch
 from funduscope.training.samples import (
     draw_epoch,
     drawn,
+    drop_unusable_masks,
     prepared,
-    readable,
     shown,
     steps_each,
     warn_not_validated,
@@ -215,7 +215,7 @@ def split(
             "or patients in three folds are needed, to train on, to choose by and to test on (`funduscope folds`; a "
             "table's own column fold comes first: give it three values, or remove it)."
         )
-    return replace(plan, train=train, validation=readable(plan.validation))
+    return replace(plan, train=train, validation=drop_unusable_masks(plan.validation))
 
 
 def _train(job: Job, watch: Watch) -> float | None:
@@ -223,7 +223,7 @@ def _train(job: Job, watch: Watch) -> float | None:
     loop = make_loop(job)
     loop.run(watch.report or (lambda line: None), job.until, watch.progress)
     peak = peak_mb(loop.device)
-    return None if peak is None else processes.total(peak)
+    return None if peak is None else processes.all_reduce_number(peak)
 
 
 def make_loop(job: Job) -> Loop:
@@ -261,7 +261,7 @@ def _time_steps(job: Job, watch: Watch) -> float:
     return make_loop(job).time_steps(processes.STEPS_TIMED)[0]
 
 
-def _first_network(recipe: Recipe, folder: Path, start: Start) -> First:
+def _first_network(recipe: Recipe, folder: Path, start: Start) -> FirstNetwork:
     """`first_network` with the recipe's seed. Raises `RecipeError` if widths do not fit the encoder's levels."""
     torch.manual_seed(recipe.training.seed)
     try:

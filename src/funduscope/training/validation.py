@@ -23,7 +23,7 @@ from funduscope.data.case import Case
 from funduscope.data.splits import SplitPlan
 from funduscope.evaluation.out_of_fold import EARLIER
 from funduscope.evaluation.plots import draw_all
-from funduscope.evaluation.score_key import Aspect, Question, ScoreKey, headline
+from funduscope.evaluation.score_key import Aspect, Question, ScoreKey, headline_question
 from funduscope.evaluation.score_photo import score_stream
 from funduscope.evaluation.scores import Scores, summarize
 from funduscope.inference.card import Card
@@ -35,7 +35,7 @@ from funduscope.progress import Progress
 from funduscope.recipe import Recipe
 from funduscope.training import TrainingError, processes
 from funduscope.training.acceleration import bfloat16
-from funduscope.training.calibrate import FEWEST_POSITIVE, calibrate, fit_ood_reference
+from funduscope.training.calibrate import MIN_POSITIVE, calibrate, fit_ood_reference
 from funduscope.training.initialization import Start
 from funduscope.training.journal import CURVES
 from funduscope.training.loop import Validation
@@ -90,7 +90,7 @@ def make_validation(recipe: Recipe, cases: list[Case]) -> Validation:
 def _scores(predictor: Predictor, cases: list[Case]) -> Scores:
     """The scores of all cases; each process predicts its share of them."""
     mine = list(score_stream(predictor, cases[processes.own_share()]))
-    return summarize(processes.gathered(mine), repeats=1)
+    return summarize(processes.all_gather(mine), repeats=1)
 
 
 def selection(graded: Scores | None, masked: Scores | None, select: str = "mean") -> dict[str, float]:
@@ -99,7 +99,7 @@ def selection(graded: Scores | None, masked: Scores | None, select: str = "mean"
     select mean: the mean of the photo tasks, landmarks and lesions, each in 0..1, as far as they are scored. Photo
     tasks: the mean over the data sets of their headlines, of accuracy where all labels are one. Lesions: the mean
     average precision over data sets and kinds (not the area over 33 thresholds, which an empty map also earns) that
-    `FEWEST_POSITIVE` photos show, or all where none is shown by so many; or the disc's IoU where no lesion is
+    `MIN_POSITIVE` photos show, or all where none is shown by so many; or the disc's IoU where no lesion is
     predicted.
     Landmarks: 1 at no distance, 0 at `WORTHLESS_PX`. select accuracy_iou: the mean of the grades' accuracy (without
     grades, of the other photo tasks') and the lesions' IoU at 0.5.
@@ -127,7 +127,7 @@ def _of_graded(graded: Scores | None) -> tuple[dict[str, float], list[list[float
         for task, values in zip(PHOTO_TASKS, headlines, strict=True):
             for name in ("accuracy", "kappa", "macro precision", "macro recall", "macro F1"):
                 scores[f"{dataset} {task.title} {name}"] = graded.number(ScoreKey(dataset, Question(task.title), name))
-            score = graded.number(ScoreKey(dataset, headline(task), task.headline))
+            score = graded.number(ScoreKey(dataset, headline_question(task), task.headline))
             scores[f"{dataset} {task.title} {task.headline}"] = score
             if graded.has_one_label(dataset, Question(task.title)):  # kappa may be 0 then, and areas do not exist
                 score = scores[f"{dataset} {task.title} accuracy"]
@@ -156,7 +156,7 @@ def _of_masked(masked: Scores | None) -> tuple[dict[str, float], list[float], li
             shown = sum(isinstance(one, DenseState) and one.positives > 0 for one in photos)
             for name in ("AP", "IoU"):
                 found[name].append(scores[f"{dataset} {code} {name}"])
-                firm[name] += found[name][-1:] if shown >= FEWEST_POSITIVE else []
+                firm[name] += found[name][-1:] if shown >= MIN_POSITIVE else []
         for name in ("Dice", "IoU"):
             scores[f"{dataset} OD {name}"] = masked.number(ScoreKey(dataset, Question("OD", Aspect.MASK), name))
         found["disc"].append(scores[f"{dataset} OD IoU"])

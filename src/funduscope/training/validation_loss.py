@@ -53,7 +53,7 @@ class ValidationLoss:
             for start in range(0, len(self.items), batch):
                 own += self._sums(network, self.items[start : start + batch], device)
         sums: dict[str, Tensor] = {}
-        for part in processes.gathered(own):
+        for part in processes.all_gather(own):
             for name, values in part.items():
                 sums[name] = sums.get(name, 0) + values
         losses = losses_of(sums, self.recipe.loss).items()
