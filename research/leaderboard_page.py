@@ -179,7 +179,7 @@ def write(page: Path) -> None:
         figures = {
             FOREST_OF_TEST: draw_forest(comparison, ["test"]),
             COSTS_OF_TEST: draw_costs(replace(comparison, measures=costs), "test"),
-            CURVES: draw_validation(runs),
+            CURVES: draw_validation([*begun_alike, *filter(from_scratch, runs)]),  # the colors of the others
         }
         names: dict[str, str] = {}
         for picture, figure in figures.items():

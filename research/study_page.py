@@ -269,7 +269,7 @@ def arm_table(arms: dict[str, Arm]) -> Table:
         ]
         alike = [run for run in runs if run.device != GPU]  # a GPU's seconds and memory are another thing
         spent = [
-            [run.seconds_an_epoch or np.nan for run in alike],
+            [run.seconds_an_epoch[0] if run.seconds_an_epoch else np.nan for run in alike],
             [run.about.get("training_peak_mb", np.nan) for run in alike],
         ]
         scores = [[np.nan if (one := run.interval("test", key)) is None else one.value for run in runs] for key in keys]

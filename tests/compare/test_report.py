@@ -207,6 +207,14 @@ def test_no_run_wins_on_photos_that_the_others_were_not_scored_on(fabricate, rec
     assert wins == [("best", False), ("", True)]
 
 
+def test_a_run_of_fewer_tasks_is_marked_by_the_photos_of_the_score_itself(fabricate, recipe_of, tmp_path: Path) -> None:
+    """Of photos that it has nothing to answer for it has no row, and so fewer photos of the data set."""
+    lesions = recipe_of("plain", "tasks.grade=false", "tasks.dme=false", "tasks.landmarks=[]")
+    folders = [fabricate(tmp_path / "all", recipe_of(), 0.98, 1), fabricate(tmp_path / "lesions", lesions, 0.1, 1)]
+    assert len({len((folder / "scores" / "test" / "photos.jsonl").read_text().splitlines()) for folder in folders}) == 2
+    assert mark_of(folders, "healthy eyes marked") == ("leads", False)
+
+
 def test_equal_values_are_marked_alike() -> None:
     tied = [Interval(0.4, 0.6, 0.5, 9), Interval(0.3, 0.7, 0.5, 9), Interval(0.1, 0.3, 0.2, 9)]
     assert marks(tied) == ["leads", "leads", ""]

@@ -109,11 +109,12 @@ def test_other_rates_are_another_budget_where_they_decide_how_much_is_seen(
     fabricate, recipe_of, tmp_path: Path
 ) -> None:
     seen = "sampling.per_epoch=0", "sampling.whole={idrid-B = 2}", "sampling.close={}"
-    changes = seen, (*seen, "sampling.whole={idrid-B = 4, srahim = 0}")
+    changes = seen, (*seen, "sampling.whole={idrid-B = 4, srahim = 0}"), (*seen, "sampling.photos=0.25")
     runs = gather([fabricate(tmp_path / str(place), recipe_of("plain", *one)) for place, one in enumerate(changes)])
     assert [run.budget for run in runs] == [
-        "the samples of 2 x idrid-B whole in 4 epochs at 384 px",
-        "the samples of 4 x idrid-B whole in 4 epochs at 384 px",
+        "the samples of 2 × idrid-B whole in 4 epochs at 384 px",
+        "the samples of 4 × idrid-B whole in 4 epochs at 384 px",
+        "the samples of 2 × idrid-B whole, 25% of the photos in 4 epochs at 384 px",
     ]
 
 

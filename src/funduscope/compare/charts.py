@@ -29,7 +29,7 @@ FOREST: Final = Picture(
 )
 COSTS: Final = Picture("cost", "Accuracy against cost: scores over multiply-adds and over seconds of a prediction")
 
-_FOLD_STYLE: Final = {"validation": ("#0072b2", "o", "full", -0.16), "test": ("#d55e00", "s", "none", 0.16)}
+_FOLD_STYLE: Final = {"validation": ("#0072b2", "o", "full"), "test": ("#d55e00", "s", "none")}
 MARKERS: Final = "osD^v<>Ph*Xd"
 COLORS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#777777")
 COLUMNS: Final = 4
@@ -43,6 +43,7 @@ def draw_forest(comparison: Comparison, parts: Sequence[str] = FOLDS) -> Figure 
         return None
     from matplotlib.figure import Figure
 
+    parts = [part for part in parts if any(run.interval(part, one.key) for run in runs for one in measures)]
     columns = min(COLUMNS, len(measures))
     rows = math.ceil(len(measures) / columns)
     figure = Figure(figsize=(3.3 * columns + 1.2, (0.42 * len(runs) + 1.15) * rows + 0.4), layout="constrained")
@@ -61,8 +62,8 @@ def _answering(runs: Sequence[Run], measure: Measure, parts: Sequence[str]) -> l
 
 
 def _forest_panel(axes: Axes, runs: Sequence[Run], measure: Measure, parts: Sequence[str]) -> None:
-    for part in parts:
-        color, marker, fill, offset = _FOLD_STYLE[part]
+    for part, offset in zip(parts, (-0.16, 0.16) if len(parts) > 1 else (0.0,), strict=True):
+        color, marker, fill = _FOLD_STYLE[part]
         known = [
             (place + offset, one)
             for place, run in enumerate(runs)

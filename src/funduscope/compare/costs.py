@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from funduscope.compare.page_parts import Cell, Picture, Section, Table, listed, number
+from funduscope.compare.page_parts import Cell, Picture, Section, Table, number
 from funduscope.compare.run_folder import DASH, Run
 from funduscope.compare.sections import Comparison
 
@@ -53,10 +53,11 @@ def cost_section(comparison: Comparison, pictures: Sequence[Picture]) -> Section
 
 
 def _training_cells(run: Run) -> list[Cell]:
-    each, peak = run.seconds_an_epoch, run.about.get("training_peak_mb")
+    each = " + ".join(f"{seconds / 60:.1f}" for seconds in run.seconds_an_epoch)
+    peak = run.about.get("training_peak_mb")
     how = ", ".join([run.epochs, *([run.about["precision"]] if "precision" in run.about else [])])
     return [
-        Cell(DASH) if each is None else Cell(f"{each / 60:.1f}", how),
+        Cell(each, how) if each else Cell(DASH),
         Cell(DASH) if peak is None else Cell(f"{peak:,.0f}", run.device),
         Cell(DASH if run.drawn is None else f"{run.drawn:,}"),
     ]
@@ -90,10 +91,7 @@ def _prediction(cost: dict[str, Any]) -> list[Cell]:
 def _experts(photo: dict[str, Any]) -> Cell:
     if not photo["dense_experts"]:
         return Cell(DASH)
-    small = f"{100 * photo['kept']:.0f} % kept"
-    if photo.get("in_proportion"):  # older measurements lack it
-        small += f", router by router {_giga(photo['in_proportion'])}"
-    return Cell(f"{_giga(photo['experts'])} of {_giga(photo['dense_experts'])}", small)
+    return Cell(f"{_giga(photo['experts'])} of {_giga(photo['dense_experts'])}", f"{100 * photo['kept']:.0f} % kept")
 
 
 def _giga(count: float) -> str:
@@ -112,7 +110,7 @@ def _machines(runs: Sequence[Run]) -> str:
         sittings = {cost.get("sitting") for cost in costs}
         together = len(sittings) == 1 and None not in sittings
         words.append(TOGETHER if together else APART)
-    words += [f"Trained on: {listed(sorted(places))}."] if places else []
+    words += [f"Trained on: {'; '.join(sorted(places))}."] if places else []
     return " ".join(words)
 
 

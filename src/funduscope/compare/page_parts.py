@@ -63,7 +63,7 @@ class Section:
 
 MARKED = (
     "Bold: the best value, and its interval does not overlap that of any other run. Italic: the best value, but its "
-    "interval overlaps another one, so it is no winner."
+    "interval overlaps another one, or one of the intervals has no width, so it is no winner."
 )
 
 

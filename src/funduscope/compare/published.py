@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from funduscope.compare.costs import GIGA, MEGA, multiply_adds, parameters
-from funduscope.compare.page_parts import Cell, Line, Section, Table, interval_cell, number
+from funduscope.compare.page_parts import Cell, Line, Section, Table, interval_cell, number, signed
 from funduscope.compare.run_folder import DASH, FOLDS, CompareError, Run
 from funduscope.evaluation.score_key import ScoreKey
 
@@ -88,7 +88,7 @@ def _check(one: Figure) -> None:
 def published_section(published: Published, runs: Sequence[Run]) -> Section:
     """Each figure next to the runs of its design, on both folds. Figures without a run are left out."""
     heads = [("run and figure", ""), ("published", ""), ("here, validation fold", "95 % interval")]
-    heads += [("here, test", "95 % interval"), ("note", "")]
+    heads += [("here, test", "95 % interval"), ("here, cost", "against the published one"), ("note", "")]
     lines = [
         Line(f"{run.name}: {one.title}", _cells(one, run))
         for run in runs
@@ -126,9 +126,11 @@ def _cells(figure: Figure, run: Run) -> list[Cell]:
     if figure.cost:
         unit = MEGA if figure.cost == PARAMETERS else GIGA
         own = parameters(run) if figure.cost == PARAMETERS else _work_at(run, (figure.height_px, figure.width_px))
-        here = Cell(DASH) if own is None else Cell(number(own / unit, 2), f"{100 * (own / figure.value - 1):+.1f} %")
-        return [Cell(number(figure.value / unit, 2)), here, Cell(DASH), note]
-    return [Cell(number(figure.value)), *(interval_cell(run.interval(part, figure.key)) for part in FOLDS), note]
+        more = "" if own is None else f"{signed(100 * (own / figure.value - 1), 1)} %"
+        here = Cell(DASH) if own is None else Cell(number(own / unit, 2), more)
+        return [Cell(number(figure.value / unit, 2)), Cell(DASH), Cell(DASH), here, note]
+    scores = [interval_cell(run.interval(part, figure.key)) for part in FOLDS]
+    return [Cell(number(figure.value)), *scores, Cell(DASH), note]
 
 
 def _work_at(run: Run, px: tuple[int, int]) -> float | None:

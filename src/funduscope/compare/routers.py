@@ -25,14 +25,8 @@ def routers_section(runs: Sequence[Run]) -> Section | None:
 def _networks(runs: Sequence[Run]) -> Iterator[tuple[str, Recipe, list[dict[str, Any]]]]:
     """Every network that a run trained, one for each stage: what the page calls it, its recipe, its journal."""
     for run in runs:
-        for stage in run.recipe.stages:
-            yield (
-                f"{run.name}, {stage}",
-                run.recipe.stage(stage),
-                [one for one in run.journal if one.get("stage") == stage],
-            )
-        if not run.recipe.stages:
-            yield run.name, run.recipe, run.journal
+        for stage, lines in run.journals.items():
+            yield (f"{run.name}, {stage}", run.recipe.stage(stage), lines) if stage else (run.name, run.recipe, lines)
 
 
 def _experts_table(runs: Sequence[Run]) -> Table | None:

@@ -83,15 +83,23 @@ class Run:
         return sum(counted) if counted else self.recipe.sampling.per_epoch * len(self.journal) or None
 
     @property
-    def seconds_an_epoch(self) -> float | None:
-        """The median, which one epoch that was paused or shared the machine does not move."""
-        known = [line["seconds"] for line in self.journal if "seconds" in line]
-        return median(known) if known else None
+    def journals(self) -> dict[str, list[dict[str, Any]]]:
+        """The journal of each network that was trained, by its stage; of a run without stages one, by an empty name."""
+        by_stage = {name: [line for line in self.journal if line.get("stage") == name] for name in self.recipe.stages}
+        return by_stage or {"": self.journal}
+
+    @property
+    def seconds_an_epoch(self) -> list[float]:
+        """The median of each network's epochs, which one that was paused or shared the machine does not move; empty if
+        any is unknown."""
+        known = [[line["seconds"] for line in lines if "seconds" in line] for lines in self.journals.values()]
+        return [median(seconds) for seconds in known] if all(known) else []
 
     @property
     def epochs(self) -> str:
-        """The number of epochs, in words."""
-        return _epochs(len(self.journal))
+        """The number of epochs of each network, in words."""
+        *first, last = map(len, self.journals.values())
+        return " + ".join([*map(str, first), _epochs(last)])
 
     @property
     def budget(self) -> str:
@@ -137,8 +145,9 @@ def _rates(recipe: Recipe) -> str:
     """How often an epoch shows the photos of each data set, in words."""
     sampling = recipe.all_sampling
     views = sampling.by_view.items()
-    rates = [f"{rate:g} x {dataset} {view}" for view, of in views for dataset, rate in of.items() if rate]
-    return ", ".join([*rates, *([f"{sampling.per_epoch:,} an epoch"] if sampling.per_epoch else [])])
+    words = [f"{rate:g} × {dataset} {view}" for view, of in views for dataset, rate in of.items() if rate]
+    words += [f"{sampling.photos:.0%} of the photos"] if sampling.photos < 1 else []
+    return ", ".join([*words, *([f"{sampling.per_epoch:,} an epoch"] if sampling.per_epoch else [])])
 
 
 def _epochs(count: int) -> str:

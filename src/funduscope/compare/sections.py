@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from funduscope.compare.page_parts import MARKED, Cell, Line, Section, Table, interval_cell, listed, scored
 from funduscope.compare.run_folder import DASH, FOLDS, Run, learned_from, measures_of, split_comparable
-from funduscope.compare.score_kinds import BETTER, Measure
+from funduscope.compare.score_kinds import BETTER, Measure, state_of
 from funduscope.evaluation.score_key import ScoreKey
 
 APART = "not to be compared with the rows above: see the note of each in the first table"
@@ -60,6 +60,7 @@ def runs_section(comparison: Comparison) -> Section:
 
 def _run_cells(run: Run, letter: str, reason: str) -> list[Cell]:
     recipe = run.recipe
+    networks = [recipe.stage(name) for name in recipe.stages] or [recipe]
     start = "ImageNet" if recipe.encoder.weights == "imagenet" else "from scratch"
     start = run.about["init"]["name"] if run.about.get("init") else start
     photos = run.about.get("photos", {}).get("train", {})
@@ -68,7 +69,7 @@ def _run_cells(run: Run, letter: str, reason: str) -> list[Cell]:
     notes += [f"experts: {recipe.experts.kind.replace('_', ' ')}"] if recipe.experts.kind != "none" else []
     return [
         Cell(recipe.name),
-        Cell(recipe.encoder.name, start),
+        Cell(" and ".join(dict.fromkeys(one.encoder.name for one in networks)), start),
         Cell(", ".join(run.answers)),
         Cell(
             f"{letter}: {sum(photos.values())}", ", ".join(f"{name} {count}" for name, count in sorted(photos.items()))
@@ -98,13 +99,13 @@ def score_sections(comparison: Comparison) -> list[Section]:
 
 def _score_table(comparison: Comparison, part: str, heading: str, better: str, measures: Sequence[Measure]) -> Table:
     columns = [
-        scored([run.interval(part, one.key) for run in comparison.runs], one.kind, alike(comparison, part, one.dataset))
+        scored([run.interval(part, one.key) for run in comparison.runs], one.kind, alike(comparison, part, one))
         for one in measures
     ]
     apart = [
         run.name
         for place, run in enumerate(comparison.side)
-        if any(run.interval(part, one.key) and not alike(comparison, part, one.dataset)[place] for one in measures)
+        if any(run.interval(part, one.key) and not alike(comparison, part, one)[place] for one in measures)
     ]
     better += f" Not marked where scored on other photos than most: {listed(apart)}." if apart else ""
     heads = [("run", ""), *((one.kind.shown, photo_words(comparison.runs, part, one)) for one in measures)]
@@ -112,14 +113,18 @@ def _score_table(comparison: Comparison, part: str, heading: str, better: str, m
     return Table(f"{heading}, {part} fold", better, heads, comparison.table_lines(lambda run: cells[run.name]))
 
 
-def alike(comparison: Comparison, part: str, dataset: str) -> list[bool]:
-    """Whether each run can be compared and was scored on the same photos of a data set as most such runs."""
-    photos = {
-        run.name: frozenset(key for key, row in run.rows[part].items() if row["dataset"] == dataset)
-        for run in comparison.side
-    }
+def alike(comparison: Comparison, part: str, measure: Measure) -> list[bool]:
+    """Whether each run can be compared and was scored on the same photos as most such runs."""
+    photos = {run.name: _scored(run, part, measure) for run in comparison.side if run.interval(part, measure.key)}
     most = Counter(keys for keys in photos.values() if keys).most_common(1)
     return [bool(most) and photos.get(run.name) == most[0][0] for run in comparison.runs]
+
+
+def _scored(run: Run, part: str, measure: Measure) -> frozenset[str]:
+    """The photos that a score is of: all of the data set where the photos' rows do not say which have it."""
+    rows = {key: row for key, row in run.rows[part].items() if row["dataset"] == measure.dataset}
+    having = frozenset(key for key, row in rows.items() if state_of(measure.kind.question, row) is not None)
+    return having or frozenset(rows)
 
 
 def photo_words(runs: Sequence[Run], part: str, measure: Measure) -> str:
