@@ -41,11 +41,18 @@ def add(table: Path, folder: Path) -> None:
 
 
 def make_row(
-    recipe: Recipe, learned: Sequence[Case], scored: Sequence[Case], folder: Path, fold: int, table: Path, command: str
+    recipe: Recipe,
+    learned: Sequence[Case],
+    scored: Sequence[Case],
+    folder: Path,
+    fold: int,
+    table: Path,
+    command: str,
+    processes: int = 1,
 ) -> None:
     """Trains a run in `folder` or resumes it, scores it on its test fold, counts its cost, and puts it into the
     table."""
-    train(recipe, learned, folder, fold, command=command, progress=tracked)
+    train(recipe, learned, folder, fold, command=command, progress=tracked, processes=processes)
     score_runs(folder, scored, every_set=True, progress=tracked, wanted_parts=("test",))
     with tempfile.TemporaryDirectory() as kept:
         bundle(folder, Path(kept) / folder.name)

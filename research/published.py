@@ -74,13 +74,20 @@ ROWS: Final = (
 designs are trained at half their authors' size."""
 
 
-def make(row: Row, cases: Sequence[Case], runs: Path, results: Path = RESULTS, changes: Sequence[str] = ()) -> None:
+def make(
+    row: Row,
+    cases: Sequence[Case],
+    runs: Path,
+    results: Path = RESULTS,
+    changes: Sequence[str] = (),
+    processes: int = 1,
+) -> None:
     """Trains the row or resumes it, scores it on fold 0 of every data set, counts its cost, and stores all that.
 
-    changes: of the budget, for tests."""
+    changes: of the budget, for tests. processes: see `train`."""
     recipe = row.recipe(changes)
     learned = [case for case in cases if case.dataset in recipe.sampling.datasets()]
-    make_row(recipe, learned, cases, runs / row.name, 0, results, row.command)
+    make_row(recipe, learned, cases, runs / row.name, 0, results, row.command, processes)
 
 
 def asked() -> argparse.Namespace:
@@ -89,6 +96,7 @@ def asked() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, action="append", default=[])
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "published")
     parser.add_argument("--only", action="append", choices=[row.name for row in ROWS], metavar="NAME")
+    parser.add_argument("--processes", type=int, default=1, help="that share each batch, a core each")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--unpack", type=Path, metavar="FOLDER")
     parser.add_argument("--pack", type=Path, metavar="FOLDER")
@@ -111,7 +119,7 @@ def main() -> int:
         if row.name in read_table(RESULTS):  # another process may have stored it in the meantime
             print(f"{row.name} is stored already")
             continue
-        make(row, cases, given.runs)
+        make(row, cases, given.runs, processes=given.processes)
     return 0
 
 

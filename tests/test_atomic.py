@@ -142,7 +142,7 @@ def test_a_damaged_file_is_named_and_what_to_do(tmp_path: Path) -> None:
     path = tmp_path / "run.json"
     for text in ('{"fold": 0', "[1]", "\x00"):
         path.write_text(text)
-        with pytest.raises(DamagedFileError, match=rf"{path} is damaged \(.*\): bring it back from a copy"):
+        with pytest.raises(DamagedFileError, match=rf"{path} is damaged \(.*\): restore it from a backup"):
             read_json(path)
     path.write_text('{"epoch": 1}\n{"epo\n{"epoch": 3}\n')
     with pytest.raises(DamagedFileError, match="is damaged"):

@@ -53,7 +53,7 @@ __all__ = [
 ]  # fmt: skip
 
 # None of these names is a submodule's: importing that would put the module in the function's place.
-_HOMES = {
+_MODULES = {
     "Case": "funduscope.data.case",
     "Ensemble": "funduscope.inference.ensemble",
     "Failure": "funduscope.inference.findings",
@@ -82,9 +82,9 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'funduscope' has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
+    value = getattr(import_module(_MODULES[name]), name)
     globals()[name] = value
     return value
 

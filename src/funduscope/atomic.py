@@ -107,7 +107,7 @@ def read_lines(path: Path) -> list[Any]:
 
 
 def _damaged(path: Path, why: str) -> str:
-    return f"{path} is damaged ({why.rstrip('.')}): bring it back from a copy, or take another folder."
+    return f"{path} is damaged ({why.rstrip('.')}): restore it from a backup, or take another folder."
 
 
 def link_or_copy(source: Path, target: Path) -> None:

@@ -39,7 +39,7 @@ def arrays_of(graph: Any) -> dict[str, np.ndarray]:
 
 
 def find(weights: dict[str, Tensor], arrays: dict[str, np.ndarray]) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """By weight the name of the array that it is but for a factor per channel, and those factors, (channels,).
+    """For each weight, the name of the array that equals it up to one factor per channel, and the factors (channels,).
 
     Vectors, and weights that are in no array to within `MAX_DEVIATION`, are left out.
     """

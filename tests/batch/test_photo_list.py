@@ -78,7 +78,7 @@ def test_cells_of_a_parquet_table_are_those_of_a_csv(tmp_path: Path) -> None:
     ("text", "says"),
     [
         ("file\na.jpg\n", "no column path; it has file"),
-        ("path\na.jpg\na.jpg\n", "row 3: the path 'a.jpg' stands in an earlier row"),
+        ("path\na.jpg\na.jpg\n", "row 3: the path 'a.jpg' is in an earlier row"),
         ("path,eye\na.jpg,up\n", "row 2: eye is 'up': expected right, left"),
         ("path\n\x00\n", "row 2: the path holds a zero byte"),
         ("path,eye\na.jpg\n,left\n", "row 3: the path is empty"),
@@ -88,9 +88,9 @@ def test_cells_of_a_parquet_table_are_those_of_a_csv(tmp_path: Path) -> None:
         ("path,date\na.jpg,9.12.2025\n", "row 2: date is '9.12.2025': expected a text that sorts"),
         ("path,date\na.jpg,2026-9-30\n", "row 2: date is '2026-9-30': expected a text that sorts"),
         ("path,date\na.jpg,2026-13-01\n", "row 2: date is '2026-13-01': expected a text that sorts"),
-        ("path\na.jpg\n./a.jpg\n", "row 3: the path 'a.jpg' stands in an earlier row"),
+        ("path\na.jpg\n./a.jpg\n", "row 3: the path 'a.jpg' is in an earlier row"),
         ("\n \nClinic\n", "no column path; it has Clinic"),
-        ("path,Patient ID\na.jpg,1\n", "the column Patient ID is not understood: call it patient"),
+        ("path,Patient ID\na.jpg,1\n", "the column Patient ID is not understood: rename it to patient"),
         ("Clinic\n", "no column path; it has Clinic"),
     ],
     ids=[

@@ -104,7 +104,7 @@ def test_folds_are_found_next_to_a_link_before_what_it_stands_for(tmp_path: Path
 @pytest.mark.parametrize(
     ("rows", "says"),
     [
-        ("B,IDRiD_001,1,0\nB,IDRiD_001,1,0", "row 3, column image: B/IDRiD_001 stands in two rows"),
+        ("B,IDRiD_001,1,0\nB,IDRiD_001,1,0", "row 3, column image: B/IDRiD_001 is in two rows"),
         ("B,IDRiD_001,1,0\nB,IDRiD_002,1,1", "row 3, column fold: visit 1 is in fold 0 already"),
         ("B,IDRiD_001,1,", "row 2, column fold: is empty"),
         ("B,IDRiD_001,1,x", "row 2, column fold: is 'x'"),

@@ -179,7 +179,7 @@ def test_boxes_belong_to_the_training_photos_of_b(tmp_path: Path) -> None:
         ("IDRiD_001,3,5", "row 2, column Risk of macular edema: is '5'"),
         (
             "IDRiD_001,3,2\nIDRiD_001,2,2",
-            "row 3, column Image name: IDRiD_001 stands in two rows with different labels",
+            "row 3, column Image name: IDRiD_001 is in two rows with different labels",
         ),
         ("photo1,3,2", "row 2, column Image name: is 'photo1'; expected a name like IDRiD_001"),
     ],

@@ -60,7 +60,7 @@ def test_a_grade_may_be_a_word(word: str, grade: int, tmp_path: Path) -> None:
         (b"", "is empty"),
         (b"photo\nA\n", "lacks the column image; its first row has: photo"),
         (b"image,dr,dr\nA,1,2\n", "column dr stands there twice"),
-        (b"image,dr\nA,1,2\n", "row 2: '2' stands in column 3"),
+        (b"image,dr\nA,1,2\n", "row 2: '2' is in column 3"),
         (b"image\n\xe9\n", "not text in UTF-8"),
     ],
 )

@@ -164,7 +164,7 @@ def test_rows_and_photos_must_meet_once(tmp_path: Path) -> None:
     with pytest.raises(LabelError, match="row 2, column image: no photo Patient009_L among the 3 there"):
         srahim.read(tmp_path)
     (tmp_path / "labels.csv").write_text(head + "Patient001_L,Patient001,L,0,0\n" * 2)
-    with pytest.raises(LabelError, match="row 3, column image: Patient001_L stands in two rows"):
+    with pytest.raises(LabelError, match="row 3, column image: Patient001_L is in two rows"):
         srahim.read(tmp_path)
     (tmp_path / "images/._Patient001_L.jpg").write_bytes(b"what macOS leaves behind")
     (tmp_path / "labels.csv").write_text(head + "Patient001_L,Patient001,L,0,0\n._Patient001_L,Patient001,L,0,0\n")

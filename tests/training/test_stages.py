@@ -204,7 +204,7 @@ def test_a_stage_that_no_photo_teaches_is_named_with_the_ways_out(
     staged: Recipe, cases: list[Case], tmp_path: Path
 ) -> None:
     bare = [replace(case, labels=replace(case.labels, masks={}, boxes={})) for case in cases]
-    with pytest.raises(TrainingError, match=r"shows what stage lesions learns \(.*MA.*\): bring labels"):
+    with pytest.raises(TrainingError, match=r"shows what stage lesions learns \(.*MA.*\): add labels"):
         run_recipe(staged, bare, tmp_path, fold=0, make_validation=make_validation)
     lesions = [
         replace(case, labels=Labels(masks={"EX": case.labels.masks["EX"]}))

@@ -271,7 +271,7 @@ def test_photos_that_are_drawn_instead_of_an_unreadable_one_are_prepared(
 
 def test_photos_of_which_nothing_is_known_are_said(short: Recipe, cases: list[Case], tmp_path: Path) -> None:
     bare = [replace(case, labels=Labels(quality="good")) for case in cases]
-    with pytest.raises(TrainingError, match="Nothing that this recipe learns is known"):
+    with pytest.raises(TrainingError, match="has a label that this recipe learns from"):
         train_network(short, bare, tmp_path / "run", fold=0)
 
 
@@ -650,7 +650,7 @@ def test_what_is_lost_or_damaged_in_a_finished_run_is_named_and_nothing_is_learn
     with pytest.raises(TrainingError, match=r"without its run\.json, so that nothing says which fold it left out"):
         again(2)
     about.write_bytes(kept[:-20])
-    with pytest.raises(DamagedFileError, match=r"run\.json is damaged .*: bring it back from a copy"):
+    with pytest.raises(DamagedFileError, match=r"run\.json is damaged .*: restore it from a backup"):
         again()
     with pytest.raises(DamagedFileError, match=r"run\.json is damaged"):
         SplitPlan.of_run(folder, cases)

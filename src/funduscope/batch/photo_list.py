@@ -193,7 +193,7 @@ def _problem(place: str, named: set[str]) -> str:
     """What is wrong with the path of a row; empty if nothing is. named: those of the rows before."""
     if not place or "\0" in place:
         return "holds a zero byte" if place else "is empty"
-    return f"{place!r} stands in an earlier row, too: each photo has one row" if place in named else ""
+    return f"{place!r} is in an earlier row, too: each photo has one row" if place in named else ""
 
 
 def _spelled(name: str) -> str:
@@ -236,7 +236,8 @@ def _check_header(table: Path, header: Sequence[str], needed: Sequence[str]) -> 
         raise CodedError("E_LABELS", f"{table.name} has no column {', '.join(missing)}; it has {', '.join(header)}")
     numbers = [name for name in header if "".join(filter(str.isalpha, name.lower())) in _PATIENTS]
     if numbers and "patient" not in header and numbers[0] not in needed:
-        says = f"the column {numbers[0]} is not understood: call it patient, or leave it out where photos stand alone"
+        remedy = "rename it to patient, or remove it if no two photos are of one patient"
+        says = f"the column {numbers[0]} is not understood: {remedy}"
         raise CodedError("E_LABELS", f"{table.name}: {says}")
     twice = [name for name in (PATH, *KNOWN, *needed) if header.count(name) > 1]
     if twice:

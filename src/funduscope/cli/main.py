@@ -1,4 +1,4 @@
-"""The command line. Each verb has a file here: it reads the options, calls the room that does the work, and prints.
+"""The command line. Each verb has a file here: it reads the options, calls the package that does the work, and prints.
 
 Exit codes: 0 done, 1 some photos failed or nothing could be done, 2 wrong use, 130 interrupted, 143 a training or
 batch ended by SIGTERM. An error is one line on stderr; a traceback is printed only with --debug. Heavy packages are

@@ -84,7 +84,10 @@ Sheet = Annotated[
     typer.Option("--sheet", help="Also write a leaflet in plain words for the patient (with --pdf, also as PDF)."),
 ]
 Dicom = Annotated[
-    bool, typer.Option("--dicom", help="Also write DICOM objects, of DICOM files (needs the extra dicom).")
+    bool,
+    typer.Option(
+        "--dicom", help="Also write DICOM SR and SEG objects; the input must be DICOM (needs the extra dicom)."
+    ),
 ]
 DicomOverlay = Annotated[
     bool, typer.Option("--dicom-overlay", help="As --dicom, with the overlay as a Secondary Capture.")
@@ -109,5 +112,8 @@ FhirSubject = Annotated[
     ),
 ]
 Force = Annotated[
-    bool, typer.Option("--force", help="Grade also what is refused; such an answer is not to be trusted.")
+    bool,
+    typer.Option(
+        "--force", help="Also grade photos that would be refused; such answers are marked as not to be trusted."
+    ),
 ]

@@ -46,7 +46,7 @@ def predict(
     dicom_overlay: DicomOverlay = False,
     fhir: Fhir = False,
     fhir_subject: FhirSubject = None,
-    again: Annotated[bool, typer.Option("--again", help="Also read what has results in --out already.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Read photos again even if --out has their results.")] = False,
     force: Force = False,
     as_json: AsJson = False,
     threads: Threads = 0,
@@ -96,7 +96,7 @@ def _check_without_folder(sets_files: bool, again: bool) -> None:
             " --language set what files contain, and --json alone writes none: name a folder with --out."
         )
     if again:
-        raise typer.BadParameter("--again reads anew what has results in --out: name that folder with --out.")
+        raise typer.BadParameter("--again reads photos again that have results in --out: name that folder with --out.")
 
 
 def _need_extras(options: OutputOptions) -> None:

@@ -72,8 +72,8 @@ def score_table(dataset: str, states: Mapping[str, Mapping[str, Any]], details: 
     refused = f", {details['refused']} refused" if details.get("refused") else ""
     photos = "1 photo" if details["photos"] == 1 else f"{details['photos']} photos"
     table = Table(title=f"{dataset}: {photos}{refused}", title_justify="left")
-    for heading in ("state", "score", "value", "95 % interval"):
-        is_words = heading in ("state", "score")  # these may be folded: an interval is never cut
+    for heading in ("question", "score", "value", "95 % interval"):
+        is_words = heading in ("question", "score")  # these may be folded: an interval is never cut
         table.add_column(heading, justify="left" if is_words else "right", no_wrap=not is_words, overflow="fold")
     for state, scores in states.items():
         for number, (score, interval) in enumerate(scores.items()):

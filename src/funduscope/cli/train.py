@@ -39,7 +39,7 @@ OfficialSplit = Annotated[
     bool,
     typer.Option(
         "--official-split",
-        help="Learn from the photos that IDRiD's authors gave for training, all folds but the first, which selects.",
+        help="Train on IDRiD's official training photos; their first fold is the validation fold.",
     ),
 ]
 Refit = Annotated[

@@ -56,7 +56,7 @@ def read_folds(path: Path) -> dict[tuple[str, str], Place]:
         if key[0].endswith(OFFICIAL_TEST):
             raise row.error("subset", f"{key[0]} is an official test, whose photos are in no fold; remove these rows")
         if key in places:
-            raise row.error("image", f"{'/'.join(key)} stands in two rows; expected one a photo")
+            raise row.error("image", f"{'/'.join(key)} is in two rows; expected one a photo")
         if folds.setdefault(visit, fold) != fold:
             raise row.error("fold", f"visit {visit} is in fold {folds[visit]} already; a visit must stay in one fold")
         places[key] = (visit, fold)

@@ -53,6 +53,6 @@ def photo_rows(file: Path, columns: Sequence[str], photos: dict[str, Path]) -> I
         if name not in photos:
             raise row.error(column, f"no photo {name} among the {len(photos)} there; remove the row or add the photo")
         if name in taken:
-            raise row.error(column, f"{name} stands in two rows; expected one a photo")
+            raise row.error(column, f"{name} is in two rows; expected one a photo")
         taken.add(name)
         yield row, photos[name]

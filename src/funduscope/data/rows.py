@@ -322,7 +322,7 @@ def _by_column(number: int, header: list[str], cells: list[str], faults: list[Fa
     for index, cell in enumerate(cells):
         if cell and (index >= len(header) or not header[index]):
             says = (
-                f"{cell!r} stands in column {index + 1}, which has no name in the first row; expected nothing there "
+                f"{cell!r} is in column {index + 1}, which has no name in the first row; expected nothing there "
                 "(is a comma too many, or a value with a comma not in quotes?)."
             )
             faults.append(Fault(says, number, f"({index + 1})", cell))

@@ -23,7 +23,7 @@ from funduscope.progress import Progress, no_progress
 
 @dataclass(frozen=True)
 class SplitPlan:
-    """The photos with their folds, parted by what a run may do with them.
+    """The photos with their folds, divided by what a run may do with them.
 
     cases: all photos. train: learned from. validation: the run's epoch and thresholds are selected on them. test: left
     alone. fold, validation_fold: those of test and validation, None if the run has none. crossing: photos that are
@@ -125,7 +125,7 @@ class SplitPlan:
 
 
 def official_training(cases: Iterable[Case]) -> list[Case]:
-    """The photos of data sets whose authors parted them, such as IDRiD's; those of the test among them, which no run
+    """The photos of data sets with an official split, such as IDRiD's; those of the test among them, which no run
     learns from. Raises `LabelError` if there is none."""
     found = [case for case in cases if case.split is not None]
     if not any(case.split == "train" for case in found):

@@ -49,7 +49,8 @@ def evaluate(
     reported. It is asked of photos that were not refused. keep: keeps each photo's score, so that the same evaluation
     goes on where it was stopped; not together with extra. progress: wraps what takes long. warn: receives a sentence
     about photos that are not scored, or that a model has seen. Raises `LabelError` if a fold has no photo, `ModelError`
-    for models that cannot be loaded or scored together.
+    for models that cannot be loaded or scored together, `ValueError` for several runs with a fold, and for keep
+    together with extra.
     """
     listed = model if isinstance(model, Sequence) and not isinstance(model, str) else [model]
     models = [_scored(one, device) for one in listed]

@@ -135,9 +135,13 @@ class Card:
         tuples |= {name: tuple(tree[name]) for name in optional if tree.get(name) is not None}
         scales = {code: tuple(scale) for code, scale in dict(tree.get("scales") or {}).items()}
         if tree.get("dme_evidence") is not None:
-            raise ValueError("dme_evidence is of a model before two witnesses, whose edema risk no longer is answered")
+            raise ValueError(
+                "dme_evidence is of a model format that is no longer read: train and export the model again"
+            )
         if tree.get("upside_down"):
-            raise ValueError("upside_down is of an older model, whose grades were also of the photo upside down")
+            raise ValueError(
+                "upside_down is of a model format that is no longer read: train and export the model again"
+            )
         kept = {name: value for name, value in tree.items() if name not in ("dme_evidence", "upside_down")}
         if unknown := kept.keys() - {one.name for one in fields(cls)}:
             newer = f"funduscope {tree.get('version')} wrote it and knows {min(unknown)}, this is {__version__}"

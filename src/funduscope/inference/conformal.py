@@ -66,7 +66,8 @@ def grade_set(probabilities: np.ndarray, quantile: float) -> tuple[int, ...]:
 
 
 def closed(probabilities: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Scores (G,) of one photo's grades, lowered for each grade to that of the first set that cannot leave it out."""
+    """Scores (G,) of one photo's grades, each lowered to the smallest threshold whose closed set holds the grade. A
+    closed set has no gap, and no grade outside it is likelier than one inside."""
     lowered = np.full(len(probabilities), np.inf)
     for score in np.unique(scores):
         inside = scores <= score

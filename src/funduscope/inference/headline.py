@@ -1,4 +1,4 @@
-"""What stands largest wherever findings are shown: whether to trust the answer, grade, edema risk, referral.
+"""The headlines, shown largest wherever findings are shown: whether to trust the answer, grade, edema risk, referral.
 
 One function makes it from probabilities, the set of grades, the rules, the photo's quality and what a person stated, so
 that page, reports, terminal and tables say one thing.

@@ -94,9 +94,10 @@ def fit_reference(training: np.ndarray, held_out: np.ndarray | None, like: Refer
     rows = _unpacked(_packed(np.vstack([mean, directions])))
     rough = Reference(rows[0], rows[1:], 1.0, np.zeros(101))
     unit = float(np.median(rough._distances(training)))
-    if like is not None or held_out is None:
-        quantiles = np.zeros(101) if like is None else like.quantiles
+    if like is not None:
+        quantiles = like.quantiles
     else:
+        assert held_out is not None
         quantiles = np.percentile(rough._distances(held_out) / unit, np.arange(101))
     return Reference(rough.mean, rough.directions, unit, quantiles)
 

@@ -39,10 +39,12 @@ LesionFeatures = dict[str, float]
 
 @dataclass(frozen=True)
 class Witness:
-    """What the lesions say of one photo task, and its share in the joint answer.
+    """An ordinal regression of one photo task on numbers of lesions, and the exponents that pool its answer with the
+    photo's own (a logarithmic opinion pool).
 
-    numbers: names of those that have a weight. center, spread: by which they are scaled. weights: at least 0. cuts:
-    ascending, one between each two classes. shares: exponents of the photo's and the lesions' probabilities.
+    numbers: names of the features that have a weight. center, spread: by which they are scaled. weights: at least 0.
+    cuts: (C - 1,) ascending thresholds of the regression. shares: exponents of the photo's and the lesions'
+    probabilities.
     """
 
     numbers: tuple[str, ...]
@@ -98,7 +100,7 @@ def features_of_maps(
 
 
 def feature_names(codes: Iterable[str]) -> set[str]:
-    """The names of all numbers that `measure` gives of these lesions."""
+    """The names of all numbers that `features_of_maps` gives of these lesions."""
     blank = dict.fromkeys(codes, np.zeros((2, 2), np.float32))
     return {*features_of_maps(blank, None, None, CropTransform(0, 0, 2, 2, 2, 2))}
 

@@ -1,4 +1,4 @@
-"""Experts that are whole heads, as in the mixture of experts of S3's third training (recipe `moe_deeplab`).
+"""Experts that are whole heads, as in the mixture of experts of recipe `moe_deeplab` (docs/recipes.md, S3).
 
 All segmentation tasks share one atrous spatial pyramid (ASPP; Chen et al. 2017). Each task has experts of its own: for
 a structure whole decoders, for a grade whole classifiers. The task's gate (network/routing.py) gives each expert a

@@ -23,7 +23,8 @@ from funduscope.vocabulary import CLASSES
 
 @dataclass(frozen=True)
 class Outputs:
-    """Logits only; a task that the recipe leaves out is None.
+    """Logits only. A dense output that the recipe leaves out is None, and a photo task that it leaves out is not in
+    `classes`.
 
     classes: by photo task. gates: the share that each router R gives each expert E, 0 if it was not computed. cams:
     by photo task the exact class activation map, whose mean is the logits; none in training, and for a head with hidden

@@ -82,8 +82,9 @@ def measure(pixels: np.ndarray, framed: Frame) -> dict[str, float]:
     motion keeps only the detail across its direction. vessels: contrast of the clearest dark lines. detail: energy of
     the finest detail.
     seen: share of the field's circle inside the photo; left, top, right, bottom: how far the circle extends beyond the
-    photo. rim: share of the circle's visible edge across which the light falls, 1 if none is visible. outside:
-    brightness around the field. filled: share of the height that is filled with one color (`filled_below`).
+    photo. diameter_px: of the field, in photo pixels, 0 without one. rim: share of the circle's visible edge across
+    which the light falls, 1 if none is visible. outside: brightness around the field. filled: share of the height that
+    is filled with one color (`filled_below`).
     """
     picture = pixels
     pixels, framed = framed.alone(pixels)

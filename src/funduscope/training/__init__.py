@@ -20,7 +20,7 @@ __all__ = [
     "landmark_loss", "task_losses",
 ]  # fmt: skip
 
-_HOMES = {
+_MODULES = {
     "Batch": "funduscope.training.batch",
     "PhotoDataset": "funduscope.training.photo_dataset",
     "bag_losses": "funduscope.training.losses",
@@ -38,9 +38,9 @@ class TrainingError(RuntimeError):
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'funduscope.training' has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
+    value = getattr(import_module(_MODULES[name]), name)
     globals()[name] = value
     return value
 

@@ -5,7 +5,7 @@ One interface, `Balance`; a recipe names the kind, and every kind starts from th
 fixed: the recipe's weights, unchanged.
 
 routed: a small network turns the losses into task weights and is trained by the weighted loss: the dynamic routing of
-the soft-sharing system that this package contains. Differs: as published, nothing keeps it from giving every task a
+recipe `soft_sharing`. Differs: as published, nothing keeps it from giving every task a
 weight of 0, which minimizes the loss; with a constant sum of weights, all weight on the smallest loss would. Here the
 network sees and minimizes each loss relative to its own running mean, so that no task is small by its scale, and the
 divergence of its shares from the recipe's is added (`anchor`). The minimum is then the recipe's share times

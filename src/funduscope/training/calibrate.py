@@ -171,7 +171,7 @@ def _witnesses_of(before: Card, card: Card) -> dict[str, Any]:
 
 
 def _scale(seen: list[CalibrationPhoto], code: str) -> Scale:
-    """Fixes what makes probabilities of a structure's logits, and makes them, for all photos."""
+    """Fits the Platt scaling of a structure, and replaces the photos' quantized logits by probabilities."""
     with_truth = [photo for photo in seen if code in photo.truths]
     is_known = _positive(seen, code) >= MIN_POSITIVE
     scale = fit_scale((photo.steps[code], photo.truths[code]) for photo in with_truth) if is_known else UNSCALED

@@ -1,5 +1,5 @@
-"""Makes probabilities of a structure's logits on validation photos (Platt, "Probabilistic outputs for support vector
-machines", 1999), without keeping more than a byte per pixel.
+"""Platt scaling of a structure's logits on validation photos ("Probabilistic outputs for support vector machines",
+1999), without keeping more than a byte per pixel.
 
 Losses that weigh lesions' pixels up, and those of overlap, teach logits that rank pixels well and are far too sure of
 themselves: thresholds then crowd just below 1, where nobody can choose among them.

@@ -254,7 +254,9 @@ class Loop:
         """
         settings, tasks = self.recipe.training, self.recipe.tasks
         self.state.step += 1
-        middle = self._done_frac(settings.accumulate / 2)  # of the batches of an update: at the end a cosine is 0
+        middle = self._done_frac(
+            settings.accumulate / 2
+        )  # of the batches of an update: at their end a cosine's last rate is 0
         rate = rate_at(middle, settings.warm_up_frac, settings.schedule) * self.plateau.scale
         if settings.schedule == "step":
             rate *= settings.step_factor ** (self.state.epoch // settings.step_epochs)

@@ -179,8 +179,8 @@ def drawn(recipe: Recipe, train: list[Case]) -> list[Case]:
         sampled = recipe.sampling.datasets()
         settings = " ".join(setting_for(name, recipe) for name in given if name not in sampled)
         raise TrainingError(
-            f"Nothing that this recipe learns is known of the photos given ({', '.join(given)}); it samples "
-            f"{', '.join(sorted(sampled)) or 'none'}: bring labels" + (f", or add {settings}" if settings else "") + "."
+            f"No photo given ({', '.join(given)}) has a label that this recipe learns from; it samples "
+            f"{', '.join(sorted(sampled)) or 'none'}: add labels" + (f", or add {settings}" if settings else "") + "."
         )
     return used
 
@@ -191,7 +191,7 @@ def steps_each(train: list[Case], recipe: Recipe) -> list[int]:
     steps = [len(draw_epoch(train, recipe, epoch)) // settings.batch for epoch in range(settings.epochs)]
     if not all(steps):
         raise TrainingError(
-            f"An epoch has fewer than {settings.batch} samples: bring more photos, raise sampling.per_epoch if it is "
+            f"An epoch has fewer than {settings.batch} samples: add photos, raise sampling.per_epoch if it is "
             "set, or lower training.batch."
         )
     return steps
@@ -271,7 +271,8 @@ def has_examples(recipe: Recipe, cases: Sequence[Case]) -> bool:
 
 
 def drop_unusable_masks(cases: list[Case]) -> list[Case]:
-    """The cases without masks and votes that cannot be used. These are named on stderr: now, not after an epoch."""
+    """The cases, without the masks and votes that scoring could not read; each of these is named on stderr, before an
+    epoch is spent. Photos that cannot be read stay and are scored as refused."""
     return [_with_usable_masks(case) for case in cases]
 
 

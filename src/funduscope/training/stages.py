@@ -131,7 +131,7 @@ def _run_stages(
 def _check(recipe: Recipe, start: Start) -> None:
     """Raises `TrainingError` for a stage's name that cannot be, and if the run to be repeated has not all stages."""
     if taken := [name for name in recipe.stages if hasattr(nn.ModuleDict(), name)]:
-        raise TrainingError(f"A stage is called {taken[0]}, a name that torch has taken: call it otherwise.")
+        raise TrainingError(f"The stage name {taken[0]} is an attribute of torch.nn.ModuleDict: choose another name.")
     if start.refit is not None and not is_calibrated(start.refit):
         raise TrainingError(f"{start.refit.parent} is not finished: let it end before it is refitted.")
     lacking = start.refit and [name for name in recipe.stages if not _of_stage(start.refit, name).is_file()]
@@ -148,7 +148,7 @@ def _check_first(recipe: Recipe, folder: Path, start: Start, *, begun: bool, tau
     if taught and bare and not begun:
         learns = ", ".join(recipe.stage(bare[0]).tasks.named)
         raise TrainingError(
-            f"No photo to train on shows what stage {bare[0]} learns ({learns}): bring labels, start from weights that "
+            f"No photo to train on shows what stage {bare[0]} learns ({learns}): add labels, start from weights that "
             "know it (--init), which then stay in it, or take a recipe of one network, such as plain."
         )
     fresh = [name for name in recipe.stages if not (folder / STAGES / name / LAST).is_file()]

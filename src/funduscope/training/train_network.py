@@ -1,6 +1,6 @@
 """A training of one network from a recipe to a run folder. Of recipes with stages: `stages.run_recipe`.
 
-The walk of a set of cases: split, start weights, prepared files, loop, card. Each step is a file of its own.
+The order of steps: split, first weights, prepared files, loop, card. Each step is a file of its own.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def train_network(
 
     start: weights and teachers to begin with. make_validation: makes the validation of each epoch from the resolved
     recipe and the validation photos. count: processes of this machine that share each batch; auto: as many as are
-    fastest, by timing a few steps of each. Without any meaning where `accelerate launch` started several. Raises
+    fastest, by timing a few steps of each. Ignored where `accelerate launch` started the processes. Raises
     `TrainingError`, `RecipeError`.
     """
     if start.refit is not None and not is_calibrated(start.refit):
@@ -155,7 +155,7 @@ def _prepare(
     Returns the plan, the content of run.json, and what is trained.
     """
     if not recipe.training.epochs and not start.init:
-        raise RecipeError("training.epochs is 0, and there are no weights to start from: bring some, or train.")
+        raise RecipeError("training.epochs is 0, and there are no weights to start from: name some (--init), or train.")
     resumed = _has_begun(folder)
     until = check_refit(start, recipe, fold) if start.refit is not None else None
     plan = split(cases, folder, fold, start, resumed, recipe, progress)
@@ -211,9 +211,9 @@ def split(
         raise TrainingError(f"No photo is in fold {fold}, which was to be tested: choose one that folds.csv has.")
     if not train:
         raise TrainingError(
-            "No photo is left to train on: every one is in the test or the validation fold, or in none. Three visits "
-            "or patients in three folds are needed, to train on, to choose by and to test on (`funduscope folds`; a "
-            "table's own column fold comes first: give it three values, or remove it)."
+            "No photo is left to train on: every one is in the test or the validation fold, or in none. At least three "
+            "visits or patients in different folds are needed, for training, validation and test (`funduscope folds`; "
+            "a table's own column fold comes first: give it three values, or remove it)."
         )
     return replace(plan, train=train, validation=drop_unusable_masks(plan.validation))
 
@@ -308,8 +308,8 @@ def _run_before(folder: Path) -> dict[str, Any] | None:
         return None
     if not path.is_file():
         raise TrainingError(
-            f"{folder} holds a training without its run.json, so that nothing says which fold it left out: bring "
-            "run.json back from a copy, or take another folder."
+            f"{folder} holds a training without its run.json, so that nothing says which fold it left out: restore "
+            "run.json from a backup, or take another folder."
         )
     return read_json(path)
 
@@ -349,7 +349,7 @@ def _check_same(folder: Path, before: dict[str, Any] | None, used: list[Case], s
     ours = _identity(used, start)
     for name, what in (("data_fingerprint", "photos or labels"), ("teachers", "teachers")):
         if name in before and before[name] != ours[name]:
-            raise TrainingError(f"{folder} has a run with other {what}: choose another folder, or bring the same.")
+            raise TrainingError(f"{folder} has a run with other {what}: choose another folder, or name the same ones.")
     _check_init(folder, before, start)
 
 

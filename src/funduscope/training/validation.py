@@ -97,10 +97,10 @@ def selection(graded: Scores | None, masked: Scores | None, select: str = "mean"
     """Scores by name, and `selection`, by which epochs are compared.
 
     select mean: the mean of the photo tasks, landmarks and lesions, each in 0..1, as far as they are scored. Photo
-    tasks: the mean over the data sets of their headlines, of accuracy where all labels are one. Lesions: the mean
-    average precision over data sets and kinds (not the area over 33 thresholds, which an empty map also earns) that
-    `MIN_POSITIVE` photos show, or all where none is shown by so many; or the disc's IoU where no lesion is
-    predicted.
+    tasks: the headline score of each, averaged over the data sets; accuracy where all labels are of one class.
+    Lesions: the mean average precision over data sets and kinds (not the area over 33 thresholds, which an empty map
+    also earns) that `MIN_POSITIVE` photos show, or all where none is shown by so many; or the disc's IoU where no
+    lesion is predicted.
     Landmarks: 1 at no distance, 0 at `WORTHLESS_PX`. select accuracy_iou: the mean of the grades' accuracy (without
     grades, of the other photo tasks') and the lesions' IoU at 0.5.
     """
@@ -238,7 +238,7 @@ def _best_of(folder: Path) -> checkpoint.Checkpoint:
         if error.code not in ("E_WEIGHTS", "E_HASH"):  # the machine's fault
             raise
         copies = sorted((folder / "kept").glob(f"*-{BEST}"))
-        remedy = f"copy {copies[-1]} there" if copies else "bring it back from a copy, or train into another folder"
+        remedy = f"copy {copies[-1]} there" if copies else "restore it from a backup, or train into another folder"
         raise TrainingError(f"{folder / BEST} cannot be used: {error} To continue, {remedy}.") from error
 
 

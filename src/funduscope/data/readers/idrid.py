@@ -225,7 +225,7 @@ def _note_known(found: _Found, sheet: Sheet, image: str, split: Split) -> None:
         key = (split, _number(row, image))
         searched = frozenset(code for code in codes if row.one_of(code, words) == "yes")
         if found.known.setdefault(key, searched) != searched:
-            raise row.error(image, f"{row.text(image)} stands in two rows with different words; expected one a photo")
+            raise row.error(image, f"{row.text(image)} is in two rows with different words; expected one a photo")
 
 
 def _note_grades(found: _Found, sheet: Sheet, image: str, columns: dict[str, str], split: Split) -> None:
@@ -236,7 +236,7 @@ def _note_grades(found: _Found, sheet: Sheet, image: str, columns: dict[str, str
             row.integer(columns.get("riskofmacularedema", ""), 2),
         )
         if found.grades.setdefault(key, label) != label:
-            raise row.error(image, f"{row.text(image)} stands in two rows with different labels; expected one a photo")
+            raise row.error(image, f"{row.text(image)} is in two rows with different labels; expected one a photo")
 
 
 def _box(row: Row) -> tuple[str, Box]:
