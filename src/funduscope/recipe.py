@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from pydantic import Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails
@@ -294,6 +294,14 @@ def _set(tree: dict[str, Any], keys: list[str], value: Any, asked: str) -> None:
     tree[keys[-1]] = value
 
 
+_EXPECTED: Final = {
+    "tuple_type": 'Expected a list, such as ["EX", "SE"]',
+    "model_type": "Expected a section with settings",
+    "dict_type": "Expected a section with settings",
+}
+"""In place of pydantic's words for what TOML calls otherwise."""
+
+
 def _say(error: ValidationError) -> str:
     """One sentence with every wrong key: where, what was expected, what was given."""
     lines = []
@@ -304,7 +312,7 @@ def _say(error: ValidationError) -> str:
         known = _known(section) if is_unknown else []
         names = f"; known are {', '.join(known)}" if known else ""
         is_own = item["type"] == "value_error"  # a validator's own sentence, which says what came
-        says = str(item["ctx"]["error"]) if is_own and "ctx" in item else item["msg"]
+        says = str(item["ctx"]["error"]) if is_own and "ctx" in item else _EXPECTED.get(item["type"], item["msg"])
         if is_unknown:
             meant = _meant(place, known)
             says = "No setting has this name" + (f"; was {' or '.join(meant)} meant?" if meant else "")

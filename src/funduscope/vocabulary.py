@@ -46,6 +46,15 @@ EITHER_EXUDATE: Final = "EX|SE"
 
 # International Clinical Diabetic Retinopathy scale (Wilkinson et al., Ophthalmology 110(9), 2003).
 GRADES: Final[tuple[str, ...]] = ("No DR", "Mild", "Moderate", "Severe", "Proliferative")
+VOTERS: Final = 4
+"""DIARETDB1's experts, each of whom marked regions that hold a lesion."""
+
+AGREEING_VOTERS: Final = 2
+"""So many of them make a lesion present; one alone is weak, and leaves it unknown."""
+
+DISC_DIAMETER_FRAC: Final = 0.155
+"""The optic disc's diameter as a share of the field of view's, at 45 to 50 degrees."""
+
 REFERABLE_FROM: Final = 2
 """Referable diabetic retinopathy: this grade and above."""
 

@@ -272,6 +272,23 @@ def test_weights_that_lack_something_are_refused() -> None:
         fill(encoder, state)
 
 
+def test_weights_of_another_encoder_are_refused_and_damaged_ones_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide = {
+        key: torch.cat([value, value]) if value.ndim else value
+        for key, value in Encoder("resnet18").body.state_dict().items()
+    }
+    with pytest.raises(
+        WeightsError, match=r"another encoder than resnet18: .* conv1\.weight, which is \(128, 3, 7, 7\)"
+    ):
+        fill(Encoder("resnet18"), wide)
+    (tmp_path / "resnet18.safetensors").write_text("no weights")
+    monkeypatch.setenv(WEIGHTS_VARIABLE, str(tmp_path))
+    with pytest.raises(WeightsError, match=r"resnet18\.safetensors cannot be read as weights .*: fetch the file again"):
+        load_imagenet("resnet18")
+
+
 def test_stages_that_lack_something_are_named_as_the_pyramid_names_them() -> None:
     state = timm.create_model("test_convnext").state_dict()
     del state["stages.1.blocks.0.conv_dw.weight"]

@@ -276,6 +276,16 @@ def test_photos_of_which_nothing_is_known_are_said(short: Recipe, cases: list[Ca
 
 
 @pytest.mark.usefixtures("use_cache")
+def test_an_epoch_without_a_step_is_refused_before_anything_is_written(
+    short: Recipe, cases: list[Case], tmp_path: Path
+) -> None:
+    large = short.model_copy(update={"training": short.training.model_copy(update={"batch": 4096})})
+    with pytest.raises(TrainingError, match="An epoch has fewer than 4096 samples"):
+        train_network(large, cases, tmp_path / "run", fold=0)
+    assert not list((tmp_path / "run").iterdir())
+
+
+@pytest.mark.usefixtures("use_cache")
 def test_widths_that_do_not_fit_the_encoder_are_a_wrong_recipe(
     changes: list[str], cases: list[Case], tmp_path: Path
 ) -> None:

@@ -14,6 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from funduscope.data.case import LabelError
 from funduscope.imaging.limits import LIMITS
+from funduscope.vocabulary import VOTERS
 
 _FORMATS = ("PNG", "TIFF")
 _MODES = ("1", "L", "P", "I", "F", "LA", "PA", "RGB", "RGBA", "I;16", "I;16B", "I;16L")
@@ -21,7 +22,6 @@ _ORIENTATION = 0x0112
 _PHOTOMETRIC = 0x0106
 _TURNED = (5, 6, 7, 8)
 _VOTE = 60
-_EXPERTS = 4
 
 
 def read_mask(path: Path) -> np.ndarray:
@@ -92,7 +92,7 @@ def read_votes(path: Path, height_px: int, width_px: int) -> np.ndarray:
             f"The votes {path.name} are {values.shape[1]}x{values.shape[0]} px, their photo {width_px}x{height_px} px: "
             "both must be of one size."
         )
-    if values.ndim != 2 or bool((values % _VOTE != 0).any()) or int(values.max()) > _VOTE * _EXPERTS:
+    if values.ndim != 2 or bool((values % _VOTE != 0).any()) or int(values.max()) > _VOTE * VOTERS:
         raise LabelError(f"The votes {path.name} must be one gray plane of 0, 60, 120, 180 or 240 (60 an expert).")
     return (values // _VOTE).astype(np.uint8)
 

@@ -24,7 +24,7 @@ from funduscope.data.masks import read_votes
 from funduscope.duplicates.store import FRAMED_BY, code_version
 from funduscope.imaging.framing import CropTransform, frame
 from funduscope.imaging.photo import Photo
-from funduscope.vocabulary import CODES, EITHER_EXUDATE, LESIONS
+from funduscope.vocabulary import AGREEING_VOTERS, CODES, EITHER_EXUDATE, LESIONS
 
 CHANNELS: tuple[str, ...] = (*CODES, EITHER_EXUDATE)
 """The planes of a dense target."""
@@ -39,9 +39,6 @@ _MADE_BY = (*FRAMED_BY, "imaging/dicom_file.py", "data/masks.py")
 DISC_IN_BOX = (0.95, 0.97)
 """Width and height of the disc as shares of its box, the medians of the 37 photos of IDRiD that have an outline too."""
 
-AGREEING = 2
-"""Number of experts who must have marked a region for it to contain a lesion with some certainty: one is weak."""
-
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
@@ -49,8 +46,8 @@ class Prepared:
 
     A channel that is known to be absent has no coverage and is in `absent`. known: (S, S) bool where only part of a
     channel is known; a channel with coverage and no entry is known everywhere. Everything else is unknown. regions: per
-    lesion the outlines, (N, 2) x, y in frame pixels, of what `AGREEING` experts marked: somewhere in them are lesions.
-    unusable: by channel why its mask or votes cannot be used; it is unknown then.
+    lesion the outlines, (N, 2) x, y in frame pixels, of what `AGREEING_VOTERS` experts marked: somewhere in them are
+    lesions. unusable: by channel why its mask or votes cannot be used; it is unknown then.
     """
 
     image: np.ndarray
@@ -109,7 +106,7 @@ def _weak(labels: Labels, result: Prepared, absent: set[str]) -> dict[str, list[
                 result.unusable[code] = str(error)
                 continue
             known[code] = _to_frame(votes > 0, transform) == 0
-            agreed = (_to_frame(votes >= AGREEING, transform) > 127).astype(np.uint8)
+            agreed = (_to_frame(votes >= AGREEING_VOTERS, transform) > 127).astype(np.uint8)
             outlines, _ = cv2.findContours(agreed, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
             regions[code] = [outline[:, 0] + 0.5 for outline in outlines if len(outline) > 2]
         elif code in labels.experts and labels.experts[code] == 0:

@@ -22,7 +22,7 @@ from funduscope.doctor.finding import Finding, Picture, found
 from funduscope.doctor.label_pictures import drawn
 from funduscope.doctor.label_rows import LabelRow
 from funduscope.doctor.labeled_photo import DISC_SHARE, LabeledPhoto, box_width
-from funduscope.vocabulary import ICDR_KINDS, LESIONS, structure
+from funduscope.vocabulary import AGREEING_VOTERS, ICDR_KINDS, LESIONS, structure
 
 DISTANCE_DD: Final = (1.4, 4.0)
 """Plausible distances of disc and fovea, where the disc's own diameter is known."""
@@ -205,7 +205,7 @@ def _lesions(photo: LabeledPhoto) -> Iterator[Finding]:
         boxes = list(photo.label_rows.boxes(photo.path, code))
         if boxes and lowest > grade:
             marked.setdefault(code, f"boxed ({len(boxes)})")
-        if (photo.value(f"experts_{code}") or 0) >= 2 and code in above:
+        if (photo.value(f"experts_{code}") or 0) >= AGREEING_VOTERS and code in above:
             marked.setdefault(code, "seen by two experts or more")
     evidence = photo.evidence("grade")
     if marked:

@@ -14,12 +14,10 @@ import cv2
 import numpy as np
 
 from funduscope.data.case import Point
+from funduscope.vocabulary import DISC_DIAMETER_FRAC
 
 SIDE_PX: Final = 128
 """The field's width where the disc is searched."""
-
-DISC_FRAC: Final = 0.155
-"""A disc's diameter as a share of the field's, at 45 to 50 degrees."""
 
 STANDS_OUT: Final = 1.8
 """Least contrast of a certain disc, in standard deviations of the field's light."""
@@ -62,7 +60,7 @@ class Disc:
     @property
     def diameter_px(self) -> float:
         """The diameter of a typical disc in this field, in the photo's pixels."""
-        return 2 * self.field_of_view[2] * DISC_FRAC
+        return 2 * self.field_of_view[2] * DISC_DIAMETER_FRAC
 
     def at(self, xy: Point) -> float | None:
         """The contrast of a patch around a point of the photo; None if it is not in the field."""
@@ -95,7 +93,7 @@ def find_disc(thumbnail: bytes, width: int, height: int, field_of_view: tuple[fl
     if highest <= _NOWHERE:
         return None
     rows, columns = np.mgrid[:SIDE_PX, :SIDE_PX]
-    elsewhere = contrasts[np.hypot(rows - row, columns - column) > 1.2 * DISC_FRAC * SIDE_PX]
+    elsewhere = contrasts[np.hypot(rows - row, columns - column) > 1.2 * DISC_DIAMETER_FRAC * SIDE_PX]
     next_best = float(elsewhere.max()) if elsewhere.size else _NOWHERE
     x, y, radius = field_of_view
     across = 2 * radius / SIDE_PX
@@ -136,7 +134,7 @@ def _vessels(green: np.ndarray, field: np.ndarray, row: int, column: int) -> flo
     smooth = cv2.GaussianBlur(green, (0, 0), 0.7)
     closed = cv2.morphologyEx(smooth, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (7, 7)))
     lines = np.maximum(closed - smooth, 0) / np.maximum(cv2.GaussianBlur(green, (0, 0), 8), 12)
-    across, rows, columns = DISC_FRAC * SIDE_PX, *np.mgrid[:SIDE_PX, :SIDE_PX]
+    across, rows, columns = DISC_DIAMETER_FRAC * SIDE_PX, *np.mgrid[:SIDE_PX, :SIDE_PX]
     here = (np.abs(columns - column) < 0.5 * across) & (np.abs(rows - row) < 1.5 * across) & field
     return float(lines[here].mean()) / max(float(lines[field].mean()), 1e-4)
 
@@ -151,7 +149,7 @@ def _mean(light: np.ndarray, weight: np.ndarray, kernel: np.ndarray) -> tuple[np
 @cache
 def _rings() -> tuple[np.ndarray, np.ndarray]:
     """Kernels of a disc's middle, and of what surrounds a disc."""
-    across = DISC_FRAC * SIDE_PX
+    across = DISC_DIAMETER_FRAC * SIDE_PX
     reach = int(np.ceil(1.6 * across))
     rows, columns = np.mgrid[-reach : reach + 1, -reach : reach + 1]
     distance = np.hypot(rows, columns) / across

@@ -14,13 +14,13 @@ from typing import Any, Final, Protocol
 import numpy as np
 
 from funduscope.data.case import Box, Point
-from funduscope.doctor.disc_light import DISC_FRAC
 from funduscope.doctor.finding import Finding
 from funduscope.doctor.label_rows import LabelRow, LabelRows
 from funduscope.doctor.mask_files import MaskFile, Stored, read_stored
 from funduscope.doctor.record import Record
 from funduscope.doctor.scan import Scan
 from funduscope.progress import Progress, no_progress
+from funduscope.vocabulary import DISC_DIAMETER_FRAC
 
 DISC_SHARE: Final = (0.07, 0.35)
 """Plausible diameters of a disc, as shares of the field's diameter; at 50 degrees they are 0.11 to 0.23."""
@@ -76,7 +76,7 @@ class LabeledPhoto:
         field_px = 2 * self.record.field_of_view[2] if self.record.field_of_view is not None else self.record.width
         width = box_width(self.disc_box) if self.disc_box is not None else 0.0
         is_plausible = DISC_SHARE[0] <= width / field_px <= DISC_SHARE[1]
-        return (width if is_plausible else field_px * DISC_FRAC), is_plausible
+        return (width if is_plausible else field_px * DISC_DIAMETER_FRAC), is_plausible
 
     def stored(self, outline: MaskFile) -> Stored | str:
         """The decoded mask file, or a sentence that says why it cannot be read."""

@@ -42,7 +42,16 @@ from funduscope.metrics import (
     VotesState,
     froc_candidates,
 )
-from funduscope.vocabulary import DME_RISKS, EITHER_EXUDATE, GRADES, LESIONS, PHOTO_TASKS, PhotoTask, referable
+from funduscope.vocabulary import (
+    AGREEING_VOTERS,
+    DME_RISKS,
+    EITHER_EXUDATE,
+    GRADES,
+    LESIONS,
+    PHOTO_TASKS,
+    PhotoTask,
+    referable,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -61,9 +70,6 @@ YES_OR_NO: Final[dict[frozenset[int], tuple[str, int]]] = {
 }
 """By the edema risks that a yes or a no leaves possible: the question, and the lowest risk that is a yes (srahim's
 maculopathy: exudates anywhere; Messidor-2's macular edema: exudates near the fovea)."""
-
-SEEN_BY: Final = 2
-"""DIARETDB1: a lesion is present where this many experts marked it, absent if none did, otherwise unknown."""
 
 DOUBTED: Final = ("eyepacs400",)
 """Data sets whose grade 0 comes from one quick reading at 400 px: it does not prove that a lesion found is false."""
@@ -268,14 +274,14 @@ def _put(question: Question, state: State, scored: PhotoScore) -> None:
 
 
 def _score_presence(found: Findings | None, scored: PhotoScore, card: Card) -> None:
-    """DIARETDB1: lesions that `SEEN_BY` experts saw against lesions that nobody saw; the votes of marked pixels."""
+    """DIARETDB1: lesions that `AGREEING_VOTERS` saw against lesions that nobody saw; the votes of marked pixels."""
     labels = scored.case.labels
     for code in LESIONS:
         seen = labels.experts.get(code)
         if seen is None or code not in card.outlined:
             continue
         marked = found.mask(code) if found else np.zeros((0, 0), bool)
-        if seen == 0 or seen >= SEEN_BY:
+        if seen == 0 or seen >= AGREEING_VOTERS:
             _score_present(code, seen > 0, found and found.probability(code), marked, scored)
         path, votes = labels.votes.get(code) if found else None, None
         if found and seen and path is None:  # the votes could not be read: that is not the same as no votes

@@ -43,8 +43,7 @@ from funduscope.metrics import (
     in_dd,
 )
 from funduscope.metrics.dense import FROC_RATES
-from funduscope.metrics.per_photo import EXPERTS
-from funduscope.vocabulary import LESIONS, PHOTO_TASKS
+from funduscope.vocabulary import LESIONS, PHOTO_TASKS, VOTERS
 
 if TYPE_CHECKING:
     import pandas
@@ -104,7 +103,7 @@ _SCORES: Final[dict[type[State], dict[str, Score]]] = {
         **{f"sensitivity at {Fraction(x)}": partial(FrocState.sensitivity_at, fp_per_photo=x) for x in FROC_RATES},
         "mean sensitivity": lambda s: s.mean_sensitivity,
     },
-    VotesState: {f"share with {n} votes": lambda s, n=n: s.share(n) for n in range(EXPERTS + 1)},
+    VotesState: {f"share with {n} votes": lambda s, n=n: s.share(n) for n in range(VOTERS + 1)},
 }
 
 

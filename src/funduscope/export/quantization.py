@@ -6,6 +6,7 @@ Jacob et al., "Quantization and Training of Neural Networks for Efficient Intege
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import shutil
 import tempfile
@@ -87,7 +88,7 @@ def _quantized(float_path: Path, images: list[np.ndarray], parts: int = 6, *, se
         ready, made = Path(folder) / "ready.onnx", Path(folder) / "small.onnx"
         quant_pre_process(str(float_path), str(ready), skip_symbolic_shape=True)
         kept = _kept_in_float(onnx.load(str(ready)).graph, parts)
-        with _noticing_a_full_disk(Path(folder), _COPIES * float_path.stat().st_size):
+        with _noticing_a_full_disk(Path(folder), _COPIES * float_path.stat().st_size), _without_warnings():
             quantize_static(
                 str(ready), str(made), Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
                 activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, reduce_range=seven_bits,
@@ -112,6 +113,17 @@ def _noticing_a_full_disk(folder: Path, needed_bytes: int) -> Iterator[None]:
         if shutil.disk_usage(folder).free < needed_bytes:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
         raise
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """The quantizer warns of every vector of a norm, which has no second axis and needs none."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def _kept_in_float(graph: Any, parts: int) -> list[str]:

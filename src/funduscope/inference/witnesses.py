@@ -19,6 +19,7 @@ import numpy as np
 from funduscope.imaging.framing import CropTransform
 from funduscope.inference.anatomy import Anatomy, Point
 from funduscope.inference.runtime import softmax
+from funduscope.vocabulary import DISC_DIAMETER_FRAC
 
 LEVELS: Final = (0.25, 0.5, 0.75)
 """Probabilities from which on a pixel counts."""
@@ -26,9 +27,6 @@ LEVELS: Final = (0.25, 0.5, 0.75)
 TOP_FRACS: Final = {"strongest": 1 / 131072, "strong": 1 / 8192}
 """Shares of the frame's pixels, the most probable ones, that stand for a map: a microaneurysm, and one exudate of a
 tenth of a disc diameter."""
-
-NEAR_FRAC: Final = 0.155
-"""A disc diameter as a share of the frame's side, in photos with a field of view of 50 degrees."""
 
 MAX_LOGIT: Final = 9.0  # larger ones carry no more information
 FLOOR: Final = 1e-6  # of a probability
@@ -129,7 +127,7 @@ def _map_features(logits: np.ndarray, disc: Point | None, fovea: Point | None) -
         near = np.full(1, -MAX_LOGIT)
         if fovea is not None:
             inside = (at[None] - fovea[0]) ** 2 + (at[:, None] - fovea[1]) ** 2
-            near = logits[inside < (diameters * NEAR_FRAC * side) ** 2]
+            near = logits[inside < (diameters * DISC_DIAMETER_FRAC * side) ** 2]
         found[f"within {diameters} DD"] = _strongest(near, round(TOP_FRACS["strong"] * side * side))
     return found
 

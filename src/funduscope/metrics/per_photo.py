@@ -9,8 +9,7 @@ from typing import ClassVar, Self
 import numpy as np
 
 from funduscope.metrics.state import State, ratio
-
-EXPERTS = 4
+from funduscope.vocabulary import VOTERS
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +120,7 @@ class VotesState(State):
             return cls(np.array([np.count_nonzero(mask), 0, 0, 0, 0], np.int64))
         if votes.shape != mask.shape:
             raise ValueError(f"Mask and votes must be of one size; they are {mask.shape} and {votes.shape}.")
-        return cls(np.bincount(votes[mask], minlength=EXPERTS + 1))
+        return cls(np.bincount(votes[mask], minlength=VOTERS + 1))
 
     @property
     def marked(self) -> int:

@@ -36,12 +36,16 @@ class WeightsError(RuntimeError):
     """Weights that cannot be found or do not fit; the message says where they were searched and what to do."""
 
 
+class EncoderError(WeightsError, ValueError):
+    """An encoder whose name, stride or levels no network can be made of: a setting that is wrong."""
+
+
 class Encoder(nn.Module):
     """A pyramid of features: five levels at strides 2 to 32 for most backbones, four at 4 to 32 for ConvNeXt.
 
     name: a timm name. variant: "v1" has the strides of a bottleneck ResNet where the original has them. output_stride:
     the largest stride, 8, 16 or 32; further levels are dilated instead. levels: only so many, from the shallowest; the
-    stages that make the others are left out. Raises `WeightsError` if timm has no such backbone, or its features are
+    stages that make the others are left out. Raises `EncoderError` if timm has no such backbone, or its features are
     not the pyramid that decoders and heads need.
     """
 
@@ -54,16 +58,16 @@ class Encoder(nn.Module):
         try:
             self.body = timm.create_model(name, features_only=True, pretrained=False, output_stride=dilated, **chosen)
         except (TypeError, AssertionError, NotImplementedError) as error:
-            raise WeightsError(_no_stride(name, output_stride)) from error
+            raise EncoderError(_no_stride(name, output_stride)) from error
         except IndexError as error:
-            raise WeightsError(f"timm's {name!r} has fewer than {levels} levels; lower encoder.levels.") from error
+            raise EncoderError(f"timm's {name!r} has fewer than {levels} levels; lower encoder.levels.") from error
         except (RuntimeError, AttributeError) as error:
-            raise WeightsError(f"timm's {name!r} gives no pyramid of features; choose another encoder.") from error
+            raise EncoderError(f"timm's {name!r} gives no pyramid of features; choose another encoder.") from error
         info = cast("timm.models._features.FeatureInfo", self.body.feature_info)
         self.channels: list[int] = info.channels()
         self.strides: list[int] = info.reduction()
         if dilated and self.strides[-1] != output_stride:
-            raise WeightsError(_no_stride(name, output_stride))
+            raise EncoderError(_no_stride(name, output_stride))
         # Some backbones have their channels last.
         self.nhwc = getattr(self.body, "output_fmt", None) == "NHWC"
         has_norm = name.startswith(("convnext", "test_convnext")) and levels in (None, _CONVNEXT_LEVELS)
@@ -86,7 +90,7 @@ class Encoder(nn.Module):
     def _check_pyramid(self, name: str, wanted_strides: list[int]) -> None:
         """Checks the strides that timm reports, and the shapes of a black image as small as the one for the export."""
         if self.strides != wanted_strides:
-            raise WeightsError(
+            raise EncoderError(
                 f"timm's {name!r} has its maps at strides {self.strides}; expected are strides that double from map to "
                 f"map up to {wanted_strides[-1]}. {_PYRAMIDS}"
             )
@@ -95,7 +99,7 @@ class Encoder(nn.Module):
             with torch.no_grad():
                 pyramid = self.eval()(torch.zeros(1, 3, _CHECK_PX, _CHECK_PX))
         except Exception as error:
-            raise WeightsError(
+            raise EncoderError(
                 f"timm's {name!r} does not take {_CHECK_PX} x {_CHECK_PX} px ({error}); expected is one that takes "
                 f"every photo whose sides 32 divides. {_PYRAMIDS}"
             ) from error
@@ -104,7 +108,7 @@ class Encoder(nn.Module):
         sides = [_CHECK_PX // stride for stride in self.strides]
         wanted = [(width, side, side) for width, side in zip(self.channels, sides, strict=True)]
         if found != wanted:
-            raise WeightsError(
+            raise EncoderError(
                 f"timm's {name!r} makes maps of {found} from {_CHECK_PX} x {_CHECK_PX} px; expected are {wanted}: "
                 f"channels, height, width. {_PYRAMIDS}"
             )
@@ -133,7 +137,7 @@ def move_strides(body: nn.Module) -> None:
     of the following blocks: in the original it already works on the coarser grid.
     """
     if not hasattr(body, "layer2"):
-        raise WeightsError("encoder.variant v1 is a ResNet's; this encoder has no such layers: leave variant out.")
+        raise EncoderError("encoder.variant v1 is a ResNet's; this encoder has no such layers: leave variant out.")
     for layer in (name for name in ("layer2", "layer3", "layer4") if hasattr(body, name)):
         block = cast("nn.Sequential", body.get_submodule(layer))[0]
         if not hasattr(block, "conv3"):
@@ -165,11 +169,15 @@ def load_imagenet(name: str) -> tuple[dict[str, Tensor], str]:
     _check_name(name)
     path = find_weights(name)
     if path is not None:
-        from safetensors import safe_open
+        from safetensors import SafetensorError, safe_open
 
-        with safe_open(path, "pt") as file:
-            state = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 (no mapping)
-            about = (file.metadata() or {}).get("architecture", "")
+        try:
+            with safe_open(path, "pt") as file:
+                state = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 (no mapping)
+                about = (file.metadata() or {}).get("architecture", "")
+        except SafetensorError as error:
+            remedy = "fetch the file again, or train from scratch with --set encoder.weights=none"
+            raise WeightsError(f"{path} cannot be read as weights ({error}): {remedy}.") from error
         return state, "v1" if "first 1x1" in about else "timm"
     # Its client would try again for most of a minute.
     if not _is_cached(name) and (os.environ.get("HF_HUB_OFFLINE") == "1" or not _reaches_hub()):
@@ -186,7 +194,7 @@ def _check_name(name: str) -> None:
         return
     meant = get_close_matches(name, timm.list_models(), n=1)
     was = f"was {meant[0]} meant? " if meant else ""
-    raise WeightsError(f"timm has no model {name!r}; {was}`timm.list_models()` names them all.")
+    raise EncoderError(f"timm has no model {name!r}; {was}`timm.list_models()` names them all.")
 
 
 def normalization(name: str) -> dict[str, tuple[float, ...]]:
@@ -237,13 +245,20 @@ def _no_weights(name: str) -> str:
 
 
 def fill(encoder: Encoder, state: dict[str, Tensor]) -> None:
-    """Copies the weights that the pyramid uses. Raises `WeightsError` if one of them is missing."""
+    """Copies the weights that the pyramid uses. Raises `WeightsError` if one is missing or of another shape."""
     own = encoder.state_dict()
     named = {key: _name_in(state, key) for key in own}
     missing = [key for key, name in named.items() if name not in state and not key.endswith("num_batches_tracked")]
     if missing:
         example = missing[0].removeprefix("body.")
         raise WeightsError(f"The weights lack {len(missing)} of {encoder.name}'s tensors, such as {example}.")
+    unlike = [key for key, name in named.items() if name in state and state[name].shape != own[key].shape]
+    if unlike:
+        key, came, wanted = unlike[0].removeprefix("body."), state[named[unlike[0]]].shape, own[unlike[0]].shape
+        raise WeightsError(
+            f"The weights are of another encoder than {encoder.name}: {len(unlike)} tensors differ in shape, such as "
+            f"{key}, which is {tuple(came)}; expected {tuple(wanted)}."
+        )
     with torch.no_grad():
         encoder.load_state_dict({key: state.get(name, own[key]) for key, name in named.items()})
 

@@ -170,15 +170,16 @@ def _prepare(
     recipe = first.recipe
     if first.note and processes.state().is_main_process:
         print(first.note, file=sys.stderr)
+    used = drawn(recipe, plan.train)
     if processes.state().is_main_process:
         warn_unsampled(recipe, plan.train)
         if start.refit is None:
             warn_not_validated(recipe, plan.validation)
-    used = drawn(recipe, plan.train)
     about = {"command": start.command or start.in_words(recipe, fold)} | about_run(recipe, plan, used, fold, start)
     about |= {"until": until} if until is not None else {}
     _check_same(folder, before, used, start)
     train, files = prepared(recipe, plan.train, progress)
+    steps_each(train, recipe)  # refuses an epoch without a step before anything is written
     about["unreadable"] = sorted({case.key for case in plan.train} - {case.key for case in train})
     if before is not None and resumed:  # its first weights may not be named again
         about |= {name: before.get(name, value) for name, value in UNKNOWN_BEFORE.items()}
@@ -356,10 +357,8 @@ def _check_same(folder: Path, before: dict[str, Any] | None, used: list[Case], s
 def _check_init(folder: Path, before: dict[str, Any], start: Start) -> None:
     init = start.first_weights()
     if init and (before.get("init") or {}).get("sha256") != init["sha256"]:
-        raise TrainingError(
-            f"{folder} has a run that started from {(before.get('init') or {}).get('name', 'other weights')}, and goes "
-            "on from there: choose another folder, or leave --init out."
-        )
+        began = f"from {before['init']['name']}" if before.get("init") else "without --init"
+        raise TrainingError(f"{folder} has a run that started {began}: choose another folder, or leave --init out.")
 
 
 def _identity(used: list[Case], start: Start) -> dict[str, Any]:

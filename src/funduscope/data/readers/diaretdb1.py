@@ -11,11 +11,11 @@ from pathlib import Path
 from funduscope.data.case import Case, Labels
 from funduscope.data.match_photos import photo_rows, photos_in
 from funduscope.data.rows import Row, columns_of
+from funduscope.vocabulary import VOTERS
 
 NAME = "DIARETDB1"
 
 KINDS = ("MA", "HE", "EX", "SE", "IRMA", "NV")
-_EXPERTS = 4
 _COLUMNS = ("image", *KINDS, "od_x", "od_y")
 
 
@@ -32,7 +32,7 @@ def read(folder: Path) -> list[Case]:
 
 
 def _labels(row: Row, name: str, votes: dict[str, Path]) -> Labels:
-    experts = {kind: row.integer(kind, _EXPERTS) for kind in KINDS}
+    experts = {kind: row.integer(kind, VOTERS) for kind in KINDS}
     files = {kind: votes[f"{name}_{kind}"] for kind in KINDS if f"{name}_{kind}" in votes}
     for kind, count in experts.items():
         if count and kind not in files:
