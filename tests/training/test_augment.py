@@ -14,7 +14,7 @@ from funduscope.data.case import ABSENT, Case, Labels
 from funduscope.data.prepare import CHANNELS, Prepared, prepare
 from funduscope.settings import Augment
 from funduscope.testing.drawn_eyes import Style, draw_eye
-from funduscope.training.augment import STEEPEST, Warp, draw_warp, happens, plain_warp
+from funduscope.training.augment import MAX_SLOPE, Warp, draw_warp, happens, plain_warp
 from funduscope.training.batch import Item, sample_of
 from funduscope.vocabulary import EITHER_EXUDATE, LESIONS
 
@@ -139,7 +139,7 @@ def test_a_bent_eye_is_never_folded_over_itself(name: str) -> None:
         field = warp.displacement
         assert field is not None
         bent = max(bent, float(np.abs(field).max()))
-        assert max(np.abs(np.diff(field, axis=0)).max(), np.abs(np.diff(field, axis=1)).max()) <= STEEPEST + 1e-5
+        assert max(np.abs(np.diff(field, axis=0)).max(), np.abs(np.diff(field, axis=1)).max()) <= MAX_SLOPE + 1e-5
         went = warp.points(np.stack([x.ravel(), y.ravel()], axis=1)).reshape(*x.shape, 2)
         right, down = np.diff(went, axis=1)[:-1], np.diff(went, axis=0)[:, :-1]
         assert (right[..., 0] * down[..., 1] - right[..., 1] * down[..., 0] > 0).all()

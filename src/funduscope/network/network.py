@@ -26,7 +26,8 @@ class Outputs:
     """Logits only. A dense output that the recipe leaves out is None, and a photo task that it leaves out is not in
     `classes`.
 
-    classes: by photo task. gates: the share that each router R gives each expert E, 0 if it was not computed. cams:
+    classes: by photo task. structures: h and w are H / 2 and W / 2 for most encoders, a quarter of H and W for ConvNeXt
+    and DeepLab. gates: the share that each router R gives each expert E, 0 if it was not computed. cams:
     by photo task the exact class activation map, whose mean is the logits; none in training, and for a head with hidden
     layers or experts of its own. features: means over the encoder's deepest map, for out-of-distribution detection;
     None in training. routing: by router its gates and logits, for the routing losses. branches: in training with deep
@@ -111,6 +112,7 @@ class Network(nn.Module):
             logits = {"structures": torch.cat(structures, 1)} if structures else {}
             return logits | ({"landmarks": maps["landmarks"]} if "landmarks" in maps else {})
         features = self.decoder(pyramid)
+        # Landmarks: the map before the last; a decoder of one block has only one.
         read = {"structures": features[-1], "landmarks": features[-2:][0]}
         found: dict[str, Any] = {name: self.heads[name](value) for name, value in read.items() if name in self.heads}
         if isinstance(found.get("structures"), list):

@@ -28,7 +28,7 @@ import numpy as np
 
 from funduscope.settings import Augment
 
-STEEPEST: Final = 0.5
+MAX_SLOPE: Final = 0.5
 """Largest change of a displacement from one pixel to the next. Below 1 no two points meet, so nothing folds."""
 
 _NODES: Final = 32  # per side of the lattice on which the elastic field is drawn
@@ -48,7 +48,7 @@ class Warp:
     """A map from frame pixels to sample pixels, both with centers at +0.5: affine, then bent by the displacement.
 
     matrix: (2, 3), the affine part. displacement: None, or (size, size, 2) float32, x and y in sample pixels: sample
-    pixel u shows what the affine part alone would show at u + displacement(u). It is no steeper than `STEEPEST`.
+    pixel u shows what the affine part alone would show at u + displacement(u). It is no steeper than `MAX_SLOPE`.
     """
 
     matrix: np.ndarray
@@ -64,7 +64,7 @@ class Warp:
         # fixed-point iteration, in which every step is at most half of the last one.
         bent = straight
         for _ in range(_STEPS):
-            bent = straight - _between(self.displacement, bent)
+            bent = straight - _bilinear(self.displacement, bent)
         return bent
 
     def pixels(self, array: np.ndarray) -> np.ndarray:
@@ -131,7 +131,7 @@ def draw_warp(warp: Warp, bounds: Augment, rng: np.random.Generator, *, random_q
 
 
 def _draw_displacement(size_px: int, bounds: Augment, rng: np.random.Generator) -> np.ndarray | None:
-    """The sum of the random fields, no steeper than `STEEPEST`: (size, size, 2) float32 px, or None."""
+    """The sum of the random fields, no steeper than `MAX_SLOPE`: (size, size, 2) float32 px, or None."""
     fields = []
     if happens(bounds.elastic, rng):
         fields.append(np.float32(rng.uniform(0, bounds.elastic_frac) * size_px) * _elastic(size_px, rng))
@@ -140,7 +140,7 @@ def _draw_displacement(size_px: int, bounds: Augment, rng: np.random.Generator) 
     if not fields:
         return None
     field = sum(fields[1:], fields[0])
-    return field * np.float32(min(1.0, STEEPEST / max(_steepest(field), 1e-9)))
+    return field * np.float32(min(1.0, MAX_SLOPE / max(_max_slope(field), 1e-9)))
 
 
 def _elastic(size_px: int, rng: np.random.Generator) -> np.ndarray:
@@ -166,13 +166,13 @@ def _squares(field: np.ndarray) -> np.ndarray:
     return field[..., 0] ** 2 + field[..., 1] ** 2
 
 
-def _steepest(field: np.ndarray) -> float:
+def _max_slope(field: np.ndarray) -> float:
     """The largest change of a field (size, size, 2) from one pixel to the next: the Frobenius norm of its gradient."""
     across, down = np.diff(field, axis=1)[:-1], np.diff(field, axis=0)[:, :-1]
     return float(np.sqrt((_squares(across) + _squares(down)).max()))
 
 
-def _between(field: np.ndarray, xy: np.ndarray) -> np.ndarray:
+def _bilinear(field: np.ndarray, xy: np.ndarray) -> np.ndarray:
     """A field (size, size, 2) at points (N, 2): linear between pixel centers, constant beyond the outermost."""
     last = field.shape[0] - 1
     at = np.clip(xy - 0.5, 0, last)
@@ -193,9 +193,9 @@ def recolor(image: np.ndarray, bounds: Augment, rng: np.random.Generator) -> np.
         noise = rng.normal(0, rng.uniform(2, 8), image.shape)
         image = np.rint(np.clip(image + noise, 0, 255)).astype(np.uint8)
     if happens(bounds.sensor_noise, rng):
-        image = _counted(image, rng)
+        image = _add_shot_noise(image, rng)
     if happens(bounds.multiplicative_noise, rng):
-        image = _multiplied(image, rng)
+        image = _add_speckle(image, rng)
     if happens(bounds.jpeg, rng):
         quality = int(rng.integers(40, 90))
         bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)  # cv2 writes BGR; a JPEG keeps red better than blue
@@ -223,7 +223,7 @@ def _tone(image: np.ndarray, bounds: Augment, rng: np.random.Generator) -> np.nd
     return cv2.transform(image, saturation * np.eye(3) + (1 - saturation) * np.tile(_LUMA, (3, 1)))
 
 
-def _counted(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _add_shot_noise(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Shot noise of a sensor that counts photons in every channel, and coarser noise of color.
 
     A count's standard deviation is its square root. In the file's levels, which spread the dark, that is about the same
@@ -247,7 +247,7 @@ def _shot_levels() -> np.ndarray:
     return 255 * np.sqrt(light) / light_per_level
 
 
-def _multiplied(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _add_speckle(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """By a factor per pixel (as uneven pixels do) or per channel (as white balance does), each half of the time."""
     shape = (*image.shape[:2], 1) if rng.random() < 0.5 else (1, 1, 3)
     factor = rng.uniform(1 - _FACTOR, 1 + _FACTOR, shape)

@@ -386,12 +386,13 @@ class _TimedLoader(Iterator[Batch]):
     def __init__(self, loader: Iterable[Batch]) -> None:
         self.batches = iter(loader)
         self.seconds = 0.0
-        self.first: Batch | None = next(self)
+        self.first: Batch | None = self._fetch()
 
     def __next__(self) -> Batch:
-        first, self.first = getattr(self, "first", None), None
-        if first is not None:
-            return first
+        first, self.first = self.first, None
+        return self._fetch() if first is None else first
+
+    def _fetch(self) -> Batch:
         started = time.monotonic()
         batch = next(self.batches)
         self.seconds += time.monotonic() - started
