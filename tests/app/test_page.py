@@ -82,6 +82,7 @@ def test_a_photo_next_to_another_file_in_every_language() -> None:
     )
 
 
+@pytest.mark.slow
 def test_frames_are_photos_of_their_own_and_visits_are_in_the_order_of_their_days(tmp_path: Path) -> None:
     pytest.importorskip("pydicom", reason="DICOM needs the extra `dicom`")
     from tests.cli.test_predict_clinical import write_source

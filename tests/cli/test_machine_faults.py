@@ -283,6 +283,7 @@ def test_other_errors_are_no_faults_of_the_machine(fault: Exception) -> None:
     assert machine_fault(fault) is None
 
 
+@pytest.mark.slow
 def test_a_checkpoint_on_a_full_disk_leaves_the_earlier_one(tmp_path: Path) -> None:
     """safetensors writes by itself, so that the kernel's limit stands for the disk."""
     code = f"""

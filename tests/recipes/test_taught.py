@@ -47,6 +47,7 @@ def _weights(run: Path) -> dict[str, torch.Tensor]:
     return checkpoint.load(run / "last.safetensors", ("weights", "raw", "optimizer", "balance")).tensors
 
 
+@pytest.mark.slow
 def test_a_student_learns_from_its_teacher_and_goes_on_with_it(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:

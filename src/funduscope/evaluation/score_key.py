@@ -70,7 +70,7 @@ class Question:
 
 def headline_question(task: PhotoTask) -> Question:
     """The question whose score `task.headline` is."""
-    return Question.named(task.headline)
+    return Question.named(task.headline_question)
 
 
 @dataclass(frozen=True)
