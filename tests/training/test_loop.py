@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
+import multiprocessing
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -332,6 +334,23 @@ def test_each_epoch_shows_its_progress_and_learns_the_same(
         assert one | times == other | times
     weights = [checkpoint.load(tmp_path / name / "last.safetensors").group("weights") for name in ("shown", "silent")]
     assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+
+
+def test_loading_processes_stay_from_epoch_to_epoch_and_end_with_the_loop(
+    quick: Recipe, cases: list[Case], cache: Path, tmp_path: Path
+) -> None:
+    """Forked anew each epoch, they would keep a copy of what the training had in memory."""
+    recipe = quick.model_copy(update={"training": quick.training.model_copy(update={"epochs": 3, "workers": 1})})
+    before = {child.pid for child in multiprocessing.active_children()}
+    seen: list[set[int | None]] = []
+    trained = _loop(recipe, cases, cache, tmp_path)
+    trained.run(report=lambda _: seen.append({child.pid for child in multiprocessing.active_children()} - before))
+    assert len(seen) == 3
+    assert len(seen[0]) == 1
+    assert seen[0] == seen[1] == seen[2]
+    del trained
+    gc.collect()
+    assert {child.pid for child in multiprocessing.active_children()} <= before
 
 
 def test_too_few_photos_for_a_batch_are_said(quick: Recipe, cases: list[Case], cache: Path, tmp_path: Path) -> None:

@@ -96,6 +96,7 @@ class Loop:
             multiprocessing_context=processes.loading_context(workers),
             worker_init_fn=processes.set_up_loading,
             pin_memory=self.device.type == "cuda",
+            persistent_workers=workers > 0,  # forked anew they would keep the memory that the epochs before had filled
         )
         network = network.to(self.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         if settings.batch_norm == "synchronized" and count > 1 and self.device.type == "cuda":
