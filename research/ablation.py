@@ -46,7 +46,7 @@ class Score:
     value: Callable[[Any], float]
 
 
-def kappa(answer: str = "grade_probs") -> Score:
+def kappa(answer: str = "grade_probs", says: str = "DR, kappa") -> Score:
     """Quadratic weighted kappa of the likeliest grade. answer: the row's key of the grades' probabilities."""
 
     def of(row: Row) -> State | None:
@@ -57,7 +57,7 @@ def kappa(answer: str = "grade_probs") -> Score:
             [row["grade"]], [None if probs is None else max(range(len(probs)), key=probs.__getitem__)]
         )
 
-    return Score("DR, kappa", of, lambda state: state.kappa)
+    return Score(says, of, lambda state: state.kappa)
 
 
 def auroc(answer: str = "grade_probs") -> Score:
@@ -93,7 +93,8 @@ def distance(place: str) -> Score:
 PARTS: Final = {"photo": "grade_probs_of_photo", "lesions": "grade_probs_of_lesions", "both": "grade_probs"}
 """The answers about a grade that each row has."""
 
-SHARED: Final = (*((name, score) for score in (kappa(), auroc()) for name in REFERRED), (HOME, edema()))
+GRADED: Final = (kappa(), kappa(PARTS["photo"], "DR, kappa, photo alone"), auroc())
+SHARED: Final = (*((name, score) for score in GRADED for name in REFERRED), (HOME, edema()))
 PLACES: Final = ((HOME, distance("disc center")), (HOME, distance("fovea")))
 FOUND: Final = (
     ("hard exudates, average precision", MASKS, "EX pixels", PRECISION),
@@ -182,15 +183,12 @@ def _p(p: float) -> str:
 
 def tables() -> str:
     """The page's tables of the stored results."""
-    default, fast = read_rows(SCORES["default"]), read_rows(SCORES["fast"])
-    text = f"## Photo, lesions, both\n\n{witness_table({'default': default, 'fast': fast})}"
-    if PLAIN.is_file():
-        models = {"fast": fast, "default": read_rows(SCORES["default"], [FOLD])}
-        trees = {
-            name: json.loads(path.read_text("utf-8")) for name, path in (("plain", PLAIN), ("`fast`", SCORES["fast"]))
-        }
-        text += f"\n## A plain network\n\n{plain_table(read_rows(PLAIN), models)}\n{found_table(trees)}"
-    return text
+    default, fast, plain = read_rows(SCORES["default"]), read_rows(SCORES["fast"]), read_rows(PLAIN)
+    witnesses = witness_table({"default": default, "fast": fast, "plain": plain})
+    models = {"fast": fast, "default": read_rows(SCORES["default"], [FOLD])}
+    trees = {name: json.loads(path.read_text("utf-8")) for name, path in (("plain", PLAIN), ("`fast`", SCORES["fast"]))}
+    text = f"## Photo, lesions, both\n\n{witnesses}\n## A plain network\n\n"
+    return f"{text}{plain_table(plain, models)}\n{found_table(trees)}"
 
 
 def main() -> None:

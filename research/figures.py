@@ -109,19 +109,23 @@ def short_table(tree: dict[str, Any]) -> str:
 
 def referral_table(trees: dict[str, dict[str, Any]]) -> str:
     """Sensitivity and specificity of every shipped model, at its threshold and as its reports advise, by data set."""
-    heads = "model | data set | referable, other | sensitivity | specificity | advised: sensitivity | specificity"
-    lines = [f"| {heads} |", "|---|---|---|---|---|---|---|"]
+    heads = ["model", "data set"]
+    for name in ("referable, other", "to be advised, other"):
+        heads += [name, *BOTH_RATES]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for name, tree in trees.items():
         for dataset in REFERRED:
-            states = tree["scores"][dataset]
-            pairs = [states.get(state, {}).get(one) for state in ("referable DR", ADVICE) for one in BOTH_RATES]
-            cells = (
-                f"{number(one['value'])} ({interval(one['low'], one['high'])})" if one else "not measured"
-                for one in pairs
-            )
-            about = tree["details"][dataset]["states"]["referable DR"]
-            photos = f"{about['positives']}, {about['photos'] - about['positives']}"
-            lines.append(f"| `{name}` | {dataset} | {photos} | {' | '.join(cells)} |")
+            cells = [f"`{name}`", dataset]
+            for state in ("referable DR", ADVICE):
+                scores = tree["scores"][dataset].get(state)
+                if scores is None:
+                    cells += ["not measured", "–", "–"]
+                    continue
+                others, wanted = map(sum, tree["details"][dataset]["states"][state]["confusion"])
+                cells.append(f"{wanted}, {others}")
+                for rate in (scores[one] for one in BOTH_RATES):
+                    cells.append(f"{number(rate['value'])} ({interval(rate['low'], rate['high'])})")
+            lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -54,8 +54,7 @@ def fit_quantile(probabilities: np.ndarray, truth: np.ndarray) -> float:
     too few photos for that rank it is above any score, so a set contains every grade.
     """
     scores = np.sort([closed(row, nonconformity(row))[grade] for row, grade in zip(probabilities, truth, strict=True)])
-    # Without 1e-9, 10 * 0.9 would become the 10th, because it is 9.000000000000002 in floating point.
-    rank = int(np.ceil((len(scores) + 1) * COVERAGE - 1e-9))
+    rank = int(np.ceil((len(scores) + 1) * COVERAGE))
     return float(scores[rank - 1]) if 0 < rank <= len(scores) else 1 + PENALTY * probabilities.shape[1]
 
 

@@ -86,13 +86,14 @@ class GradingState(State):
 
         The mean over the grades that occur as a label or as a prediction. A grade that occurs only as a label has no
         precision, one that occurs only as a prediction no recall: both count as 0. A grade that does not occur is left
-        out. This is scikit-learn's average "macro" with zero_division=0 and without `labels`.
+        out. This is scikit-learn's average "macro" with zero_division=0 and without `labels`. Takes batches.
         """
         confusion = self.confusion
-        occurs = confusion.sum(axis=0) + confusion.sum(axis=1) > 0
-        right = np.diag(confusion)[occurs]
-        among = np.mean([confusion.sum(axis=axis) for axis in axes], axis=0)[occurs]
-        return ratio(np.sum(np.divide(right, among, out=np.zeros(len(right)), where=among > 0)), len(right))
+        occurs = confusion.sum(axis=-2) + confusion.sum(axis=-1) > 0
+        right = np.diagonal(confusion, axis1=-2, axis2=-1)
+        among = np.mean([confusion.sum(axis=axis - 2) for axis in axes], axis=0)
+        shares = np.divide(right, among, out=np.zeros(right.shape), where=among > 0)
+        return ratio(shares.sum(axis=-1), occurs.sum(axis=-1))
 
 
 @dataclass(frozen=True, eq=False)
