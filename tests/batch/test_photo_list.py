@@ -397,7 +397,7 @@ def test_an_entry_that_would_be_unpacked_without_a_limit_is_refused(tmp_path: Pa
     (only,) = open_list(tmp_path / "year.zip")
     assert only.problem is not None
     assert only.problem[0] == "E_FORMAT"
-    assert "rare way" in only.problem[1]
+    assert "unsupported method" in only.problem[1]
 
 
 def test_a_path_that_leads_up_from_behind_a_link_is_the_systems(tmp_path: Path) -> None:

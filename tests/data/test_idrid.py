@@ -131,6 +131,21 @@ def test_a_mirror_with_other_names(tmp_path: Path) -> None:
     assert set(cases["idrid-A/train/IDRiD_01"].labels.masks) == {"HE", "OD"}
 
 
+def test_sheets_that_are_no_labels_are_passed_over(tmp_path: Path) -> None:
+    root = _official(tmp_path / "idrid")
+    before = _by_key(idrid.read(root))
+    _text(root / B_LABELS / "~$labels.xlsx", "Excel has the workbook open")
+    _text(root / "notes.csv", "my notes\nthe camera was cleaned, and so was the lens\n")
+    assert _by_key(idrid.read(root)) == before
+
+
+def test_a_damaged_sheet_of_labels_is_an_error(tmp_path: Path) -> None:
+    root = _official(tmp_path / "idrid")
+    _text(root / B_LABELS / "labels.xlsx", "no workbook")
+    with pytest.raises(LabelError, match=r"labels\.xlsx"):
+        idrid.read(root)
+
+
 def test_markups_in_a_workbook(tmp_path: Path) -> None:
     root = _official(tmp_path)
     (root / DISC_FILE).unlink()

@@ -197,6 +197,30 @@ def test_masks_of_e_ophtha_belong_to_their_examination(downloads: Path, tmp_path
         eophtha.read(tmp_path / "set")
 
 
+def test_what_macos_leaves_beside_a_photo_is_none(downloads: Path, tmp_path: Path) -> None:
+    shutil.copytree(downloads / "e-ophtha", tmp_path / "set")
+    before = eophtha.read(tmp_path / "set")
+    for part in ("MA/E0000404", "healthy/E0000555"):
+        (tmp_path / "set/e_optha_MA" / part / "._C0021833.jpg").write_bytes(b"no photo")
+    assert [case.key for case in eophtha.read(tmp_path / "set")] == [case.key for case in before]
+
+
+def test_of_a_photo_of_e_ophtha_without_a_count_nothing_is_known(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        _photo(tmp_path / f"images/{name}.jpg", 8)
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "labels.csv").write_text("image,patient,MA_count\na,p1,\nb,p2,0\n")
+    assert [case.labels.masks for case in eophtha.read(tmp_path)] == [{}, {"MA": ABSENT}]
+
+
+def test_an_examination_of_messidor_2_may_have_a_right_eye_alone(downloads: Path, tmp_path: Path) -> None:
+    shutil.copytree(downloads / "Messidor-2", tmp_path / "set")
+    with (tmp_path / "set/messidor-2.csv").open("a") as pairs:
+        pairs.write(";IM004811.JPG\n")
+    case = {case.name: case for case in messidor2.read(tmp_path / "set")}["IM004811"]
+    assert case.labels.laterality == "right"
+
+
 def test_photos_of_an_official_test_get_no_fold(cases: dict[str, Case]) -> None:
     plan = SplitPlan.of(cases.values(), 0)
     assert {case.key for case in plan.cases if case.fold is None} == {

@@ -81,6 +81,22 @@ def test_cells_that_cannot_be_what_the_column_holds(tmp_path: Path) -> None:
         row.one_of("eye", EYES)
 
 
+@pytest.mark.parametrize("text", ["0_1", "1_2", "nan", "inf", "0x1", "1e999", "\u0663"])
+def test_what_only_python_takes_for_a_number_is_no_label(text: str, tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text(f"grade,x\n{text},{text}\n", "utf-8")
+    row = read_sheet(tmp_path / "labels.csv").rows[0]
+    with pytest.raises(LabelError, match="column x"):
+        row.number_at("x")
+    with pytest.raises(LabelError, match="column grade"):
+        row.grade("grade")
+
+
+@pytest.mark.parametrize(("text", "number"), [("1.5", 1.5), ("-.5", -0.5), ("+3.", 3), ("1e3", 1000), ("2E-1", 0.2)])
+def test_a_number_may_be_written_in_any_usual_way(text: str, number: float, tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text(f"x\n{text}\n")
+    assert read_sheet(tmp_path / "labels.csv").rows[0].number_at("x") == number
+
+
 def test_half_a_point_is_an_error_and_none_is_none(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text("x,y,z\n5,,1\n,,1\n1,nan,1\n")
     half, none, nan = read_sheet(tmp_path / "labels.csv").rows

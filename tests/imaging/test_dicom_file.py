@@ -29,7 +29,9 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
+    JPEGLosslessSV1,
     JPEGLSLossless,
+    JPEGLSNearLossless,
     RLELossless,
     generate_uid,
 )
@@ -117,6 +119,16 @@ def palette(*, in_segments: bool = False) -> FileDataset:
     return dataset
 
 
+def _palette_that_says_16() -> FileDataset:
+    dataset = palette()
+    for color in ("Red", "Green", "Blue"):
+        name = f"{color}PaletteColorLookupTable"
+        entries = np.frombuffer(dataset[f"{name}Data"].value, np.uint8).astype("<u2")
+        setattr(dataset, f"{name}Data", entries.tobytes())
+        setattr(dataset, f"{name}Descriptor", [len(entries), 0, 16])
+    return dataset
+
+
 def jpeg() -> bytes:
     return simplejpeg.encode_jpeg(EYE, 90, colorsubsampling="422")
 
@@ -154,6 +166,7 @@ LOSSY: dict[str, Callable[[], bytes]] = {
     "JPEG 2000, lossy": lambda: data_of(jpeg_2000(is_lossy=True)),
     "palette": lambda: data_of(palette()),
     "palette in segments": lambda: data_of(palette(in_segments=True)),
+    "palette of 8 bits that says 16": lambda: data_of(_palette_that_says_16()),
 }
 
 
@@ -172,6 +185,20 @@ def test_what_lossy_coding_changes_is_small(name: str) -> None:
 
 def test_a_jpeg_in_a_dicom_file_is_read_as_the_jpeg_alone() -> None:
     assert np.array_equal(Photo.open(LOSSY["JPEG"]()).pixels, Photo.open(jpeg()).pixels)
+
+
+@pytest.mark.parametrize(
+    ("syntax", "says"),
+    [(JPEGLosslessSV1, "compressed as JPEG Lossless"), (UID("1.2.3.4"), "compressed in an unknown way")],
+)
+def test_a_compression_that_is_not_read_is_named_and_what_is_read_too(syntax: UID, says: str) -> None:
+    dataset = dicom(encapsulate([jpeg()]), JPEGLosslessSV1)
+    dataset.file_meta.TransferSyntaxUID = syntax
+    data = data_of(dataset)
+    with pytest.raises(PhotoError, match=rf"{says}.*RLE.*JPEG 2000") as refused:
+        Photo.open(data)
+    assert refused.value.code == "E_FORMAT"
+    assert "1.2.3.4" not in refused.value.says
 
 
 def test_a_jpeg_of_low_quality_is_named_in_a_dicom_file_too() -> None:
@@ -301,6 +328,32 @@ def _large_runs() -> bytes:
     return data_of(dicom(encapsulate([runs]), RLELossless))
 
 
+def _runs_of_nothing() -> bytes:
+    """Heads of 128 stand for no byte."""
+    runs = struct.pack("<16I", 3, 64, 65, 66, *[0] * 12) + b"\x80" * 3_000_000
+    return data_of(dicom(encapsulate([runs]), RLELossless))
+
+
+def _runs_to_and_fro() -> bytes:
+    """The same bytes as every other segment."""
+    runs = struct.pack("<16I", 15, *[64, 64 + 200_000] * 7, 64) + b"\x80" * 200_000
+    return data_of(dicom(encapsulate([runs]), RLELossless))
+
+
+def _jpeg_ls_of_fill_bytes() -> bytes:
+    coded = _coded(compressed(JPEGLSLossless))
+    return data_of(dicom(encapsulate([coded[:2] + b"\xff" * 3_000_000 + b"\xda\0" * 10]), JPEGLSLossless))
+
+
+def _palette_in_near_lossless() -> bytes:
+    """Indices may be off by a little, which is another color."""
+    dataset = palette()
+    dataset.file_meta.TransferSyntaxUID = JPEGLSNearLossless
+    dataset.PixelData = encapsulate([_coded(compressed(JPEGLSLossless))])
+    dataset["PixelData"].is_undefined_length = True
+    return data_of(dataset)
+
+
 def _large_behind_a_table() -> bytes:
     """The table of offsets leads to a frame that is not the one that lies first."""
     first = _coded(jpeg_2000(is_lossy=False))
@@ -352,8 +405,12 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "a large JPEG-LS in a small file": (_large_jpeg_ls, "E_CORRUPT"),
     "a large JPEG 2000 in a small file": (_large_jpeg_2000, "E_CORRUPT"),
     "large runs in a small file": (_large_runs, "E_CORRUPT"),
+    "runs of nothing": (_runs_of_nothing, "E_CORRUPT"),
+    "segments of runs to and fro": (_runs_to_and_fro, "E_CORRUPT"),
+    "a JPEG-LS of fill bytes": (_jpeg_ls_of_fill_bytes, "E_CORRUPT"),
     "a large frame behind a table": (_large_behind_a_table, "E_CORRUPT"),
     "a palette in a JPEG": (_palette_in_a_jpeg, "E_FORMAT"),
+    "a palette in a lossy JPEG-LS": (_palette_in_near_lossless, "E_FORMAT"),
     "no pixel data": (lambda: data_of(dicom())[:500], "E_CORRUPT"),
     "coded pixels of another size": (
         lambda: data_of(

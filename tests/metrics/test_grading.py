@@ -79,7 +79,7 @@ def test_a_grade_that_is_nowhere_is_left_out_of_the_macro_means_and_a_missed_one
 def test_macro_means_of_a_batch_are_those_of_each_of_its_states() -> None:
     states = [GradingState.of([0, 1, 4, 2], [0, 1, None, 3]), GradingState.of([0, 0, 4], [0, 0, 4])]
     batch = GradingState(np.stack([one.answered for one in states]), np.stack([one.refusals for one in states]))
-    assert np.array(macro(batch)).T == pytest.approx(np.array([macro(one) for one in states]))
+    np.testing.assert_allclose(np.array(macro(batch)).T, [macro(one) for one in states])
 
 
 def test_the_protocols_example_of_macro_means() -> None:

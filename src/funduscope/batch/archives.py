@@ -1,6 +1,6 @@
 """Photos in .zip and .tar archives, read in place. What an archive says of its entries is not believed.
 
-Entries whose name leads out of the archive, links, and what expands beyond all measure are named as failures and never
+Entries whose name leads out of the archive, links, and what expands beyond the limits are named as failures and never
 opened. Nothing is unpacked to the disk.
 """
 
@@ -38,7 +38,9 @@ _SMALL_BYTES: Final = 1_000_000
 _EXPLAINED: Final = (zipfile.BadZipFile, tarfile.TarError)
 """Errors whose text says what is wrong with an archive."""
 
-_DAMAGED_ENTRY: Final = "the entry is damaged or packed in a rare way; expected an intact archive: copy it again"
+_DAMAGED_ENTRY: Final = (
+    "the entry is damaged or compressed with an unsupported method; expected an intact archive: copy it again"
+)
 
 Problem = tuple[str, str]
 Listed = tuple["ArchiveEntry", Problem | None, bool]
@@ -82,10 +84,10 @@ class Archive:
         self._zipped: dict[tuple[str, int], zipfile.ZipInfo] = {}
 
     def entries(self) -> Iterator[tuple[ArchiveEntry, Problem | None]]:
-        """Every photo by its suffix or first bytes, and what may be one and must not be opened, with the code and a
-        sentence of why; archives in the archive are among these.
+        """Yields each entry that is a photo by its suffix or first bytes, and each possible photo that is refused, with
+        the code and a sentence of why. Nested archives are among the refused.
 
-        Raises `CodedError` with E_CORRUPT for a damaged archive, E_TOO_LARGE for one that expands beyond all measure.
+        Raises `CodedError` with E_CORRUPT for a damaged archive, E_TOO_LARGE for one that expands beyond the limits.
         """
         total, packed, most_gb = 0, self.path.stat().st_size, _most_gb()
         try:
@@ -104,7 +106,7 @@ class Archive:
             if not _is_damage(error):
                 raise
             why = f": {error}" if isinstance(error, _EXPLAINED) else "; expected an intact archive: copy it again"
-            raise CodedError("E_CORRUPT", f"{self.path.name} is damaged or of a rare kind{why}") from error
+            raise CodedError("E_CORRUPT", f"{self.path.name} is damaged or of an unsupported kind{why}") from error
 
     def read(self, entry: ArchiveEntry) -> bytes:
         """The entry's bytes. Raises `CodedError` if the archive does not give as many as it said. The sentence names
@@ -171,7 +173,7 @@ def _zip_entries(archive: Path) -> Iterator[Listed]:
                 problem = "E_FORMAT", "the entry is encrypted: unpack the archive first"
             if problem is None and info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 # zipfile unpacks other methods without a limit
-                problem = "E_FORMAT", "the entry is packed in a rare way: pack it with the usual one (deflate)"
+                problem = "E_FORMAT", "the entry is compressed with an unsupported method: use the usual one (deflate)"
             if problem is None and info.file_size > max(_SMALL_BYTES, info.compress_size * MAX_RATIO):
                 problem = "E_TOO_LARGE", f"the entry expands more than {MAX_RATIO} times, which no photo does"
             is_photo = False
@@ -234,7 +236,7 @@ def _tar_entries(archive: Path) -> Iterator[Listed]:
                 continue
             problem = _unsafe(info.name, not info.isreg())
             if problem is None and info.sparse is not None:  # its bytes are not in one piece
-                problem = "E_FORMAT", "the entry is stored with holes (tar --sparse): pack it without"
+                problem = "E_FORMAT", "the entry is stored with holes: create the archive without --sparse"
             is_photo = problem is None and _is_photo(info.name, partial(file.extractfile, info))
             yield ArchiveEntry(info.name, info.offset_data, info.size), problem, is_photo
 

@@ -19,12 +19,18 @@ def photos_in(folder: Path) -> dict[str, Path]:
         )
     photos: dict[str, Path] = {}
     for path in sorted(unnested(folder).iterdir()):
-        if path.name.startswith(".") or path.suffix.lower() not in PHOTO_SUFFIXES:
+        if is_hidden(path.name) or path.suffix.lower() not in PHOTO_SUFFIXES:
             continue
         if path.stem in photos:
             raise LabelError(f"{photos[path.stem].name} and {path.name} have one name: keep one of them.")
         photos[path.stem] = path
     return photos
+
+
+def is_hidden(*parts: str) -> bool:
+    """Whether a file whose path below a data set has these parts is no part of it: hidden, macOS's copy of another
+    file, or the one by which Excel locks a workbook."""
+    return any(part.startswith((".", "__MACOSX", "~$")) for part in parts)
 
 
 def folder_named(parent: Path, *names: str) -> Path:

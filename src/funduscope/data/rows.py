@@ -44,6 +44,7 @@ NOT_KNOWN: Final = ("na", "n/a", "nan", "null", "none", "n.a.", "unknown", "not 
 _DELIMITER_LINE: Final = re.compile(r"sep=([,;\t])\r?\n")
 """A first line that tells Excel the delimiter; it shows and counts none such."""
 
+_NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 _WHOLE: Final = re.compile(r"(\d+)\.0+")
 
 Meaning = TypeVar("Meaning", bound=str)
@@ -168,14 +169,19 @@ class Sheet:
 def read_sheet(path: Path, needed: Sequence[str] = ()) -> Sheet:
     """The rows of a .csv or .xlsx file; raises `LabelError` at its first fault, or if it lacks a needed column."""
     sheet = read_tolerantly(path)
+    check_sheet(sheet, needed)
+    return sheet
+
+
+def check_sheet(sheet: Sheet, needed: Sequence[str] = ()) -> None:
+    """Raises `LabelError` for a sheet's first fault, or if it lacks a needed column."""
     for fault in sheet.faults:
         row = "" if fault.row is None else f", row {fault.row}"
-        raise LabelError(f"{_shown(path)}{row}: {fault.says}")
+        raise LabelError(f"{_shown(sheet.file)}{row}: {fault.says}")
     missing = [name for name in needed if name not in sheet.columns]
     if missing:
         found = ", ".join(sheet.columns)
-        raise LabelError(f"{_shown(path)} lacks the column {', '.join(missing)}; its first row has: {found}.")
-    return sheet
+        raise LabelError(f"{_shown(sheet.file)} lacks the column {', '.join(missing)}; its first row has: {found}.")
 
 
 def read_tolerantly(path: Path) -> Sheet:
@@ -331,10 +337,8 @@ def _by_column(number: int, header: list[str], cells: list[str], faults: list[Fa
 
 
 def _as_float(text: str) -> float | None:
-    try:
-        number = float(text)
-    except ValueError:
-        return None
+    """The number that the text is; None for anything else, Python's own ways of writing one ("1_0") among it."""
+    number = float(text) if _NUMBER.fullmatch(text) else math.inf
     return number if math.isfinite(number) else None
 
 

@@ -11,7 +11,7 @@ from funduscope.dicom.secondary_capture import secondary_capture
 from funduscope.dicom.segmentation import segmentation
 from funduscope.dicom.source import Source, read_source
 from funduscope.dicom.structured_report import structured_report
-from funduscope.imaging.dicom_file import without_remarks
+from funduscope.imaging.dicom_file import without_warnings
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -57,7 +57,7 @@ def to_dicom(
     `ModuleNotFoundError` if the extra `dicom` is not installed.
     """
     data = Path(source).read_bytes() if isinstance(source, str | Path) else bytes(source)
-    with without_remarks():
+    with without_warnings():
         about = read_source(findings, data)
         report, masks = structured_report(findings, about), segmentation(findings, about)
         picture = secondary_capture(findings, about, palette) if overlay else None
@@ -78,6 +78,6 @@ def _bytes(dataset: Dataset) -> bytes:
     from pydicom import dcmwrite
 
     buffer = BytesIO()
-    with without_remarks():
+    with without_warnings():
         dcmwrite(buffer, dataset, enforce_file_format=True)
     return buffer.getvalue()

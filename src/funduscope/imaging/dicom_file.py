@@ -17,19 +17,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
 from io import BytesIO
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
 from funduscope.i18n.errors import PhotoError, machine_fault
+from funduscope.imaging.dicom_streams import has_size
 from funduscope.imaging.file_headers import jpeg_segments
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
-    from pydicom.uid import UID
 
-_BOX_HEAD_BYTES: Final = 8
 MAX_FRAMES: Final = 16
 """Frames of one file; a photo session has hardly more than ten."""
 
@@ -40,7 +38,7 @@ _READ: Final = (
     *("SOPClassUID", "NumberOfFrames", "Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation"),
     *("PlanarConfiguration", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "BurnedInAnnotation"),
     *("ImageLaterality", "Laterality", "PixelData", "ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
-    *("LossyImageCompression", "PixelSpacing", "HorizontalFieldOfView", "AcquisitionDateTime", "AcquisitionDate"),
+    *("PixelSpacing", "HorizontalFieldOfView", "AcquisitionDateTime", "AcquisitionDate"),
     *(f"{color}PaletteColorLookupTableDescriptor" for color in ("Red", "Green", "Blue")),
     *(f"{kind}{color}PaletteColorLookupTableData" for kind in ("", "Segmented") for color in ("Red", "Green", "Blue")),
 )
@@ -63,6 +61,9 @@ _READABLE: Final = frozenset(
         *("1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91"),  # JPEG 2000
     }
 )
+_LOSSY: Final = frozenset(
+    {_JPEG_BASELINE, "1.2.840.10008.1.2.4.81", "1.2.840.10008.1.2.4.91"}  # the last two may be without loss, too
+)
 _COLORS: Final = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "PALETTE COLOR"})
 _STARTS: Final = tuple(struct.pack("<HH", *tag) for tag in ((2, 0), (8, 0), (8, 5), (8, 8), (8, 0x16)))
 """The elements with which a file without a preamble begins."""
@@ -73,7 +74,7 @@ _EXECUTABLES: Final = (
 
 _UNDEFINED_LENGTH: Final = 0xFFFFFFFF
 _TOO_FEW: Final = "the DICOM file has too few pixel data; expected a whole file: copy it again"
-_REMARKS: Final = threading.RLock()
+_WARNINGS_LOCK: Final = threading.RLock()
 _SQUARE: Final = 0.01
 """Pixels are square to within this; areas in mm of others would need two figures."""
 
@@ -133,7 +134,7 @@ def read_dicom(data: bytes) -> DicomFile:
     if not dataset:  # pydicom drops what it has read where a file ends before its time
         raise PhotoError("E_TRUNCATED", "the DICOM file is cut off; expected a whole file: copy it again")
     try:
-        with without_remarks():
+        with without_warnings():
             return _checked(dataset, str(dataset.file_meta.TransferSyntaxUID))
     except PhotoError:
         raise
@@ -151,7 +152,7 @@ def read_attributes(data: bytes, names: Sequence[str]) -> Dataset:
     if data[128:132] == b"DICM" and data.startswith(_EXECUTABLES):
         says = "the DICOM file is also a program or another document; expected a photo alone: export it again"
         raise PhotoError("E_FORMAT", says)
-    with without_remarks():
+    with without_warnings():
         try:
             return _dataset(data, names)
         except PhotoError:
@@ -217,11 +218,12 @@ def _checked(dataset: Dataset, syntax: str) -> DicomFile:
             "E_FORMAT", "the DICOM file is compressed as JPEG XL; expected JPEG or JPEG 2000: export it so"
         )
     if syntax not in _READABLE:
-        says = "the DICOM file stores pixels in a rare way; expected JPEG (baseline) or JPEG 2000: export it so"
-        raise PhotoError("E_FORMAT", says)
+        says = f"the DICOM file is compressed {_compression(syntax)}; expected none, RLE, JPEG (baseline), JPEG-LS or"
+        raise PhotoError("E_FORMAT", f"{says} JPEG 2000: export it so")
     colors, samples = str(dataset.PhotometricInterpretation), int(dataset.SamplesPerPixel)
-    if colors == "PALETTE COLOR" and syntax == _JPEG_BASELINE:  # indices that lost something are of other colors
-        raise PhotoError("E_FORMAT", "the DICOM file has a palette in a JPEG; expected RGB or YBR: export it so")
+    if colors == "PALETTE COLOR" and syntax in _LOSSY:  # indices that lost something are of other colors
+        says = "the DICOM file has a palette and lossy compression; expected RGB or YBR: export it so"
+        raise PhotoError("E_FORMAT", says)
     if colors not in _COLORS or samples != (1 if colors == "PALETTE COLOR" else 3):
         raise PhotoError(
             "E_FORMAT", "the DICOM picture is not in color; expected RGB, YBR or a palette: send the photo"
@@ -242,6 +244,14 @@ def _checked(dataset: Dataset, syntax: str) -> DicomFile:
     length = getattr(stored, "length", _UNDEFINED_LENGTH)
     is_cut = length != _UNDEFINED_LENGTH and length > len(stored.value or b"")  # pydicom takes what there is
     return DicomFile(frames, width, height, _stated(dataset), dataset, is_cut)
+
+
+def _compression(syntax: str) -> str:
+    """How a file is compressed, if that is a way of the standard: nothing that the file alone says is told."""
+    from pydicom.uid import UID
+
+    uid = UID(syntax)
+    return f"as {uid.name}" if uid.name != syntax and uid.is_transfer_syntax else "in an unknown way"
 
 
 def _stated(dataset: Dataset) -> Stated:
@@ -286,7 +296,8 @@ def _frame(dataset: Dataset, index: int, frames: int, decode_jpeg: DecodeJpeg) -
         table = dataset.get("ExtendedOffsetTable"), dataset.get("ExtendedOffsetTableLengths")
         offsets = table if all(table) else None  # the decoder finds the frame by the same one
         coded = get_frame(dataset.PixelData, index, number_of_frames=frames, extended_offsets=offsets)
-        _check_coded(coded, syntax, dataset)
+        if not has_size(coded, syntax, int(dataset.Rows), int(dataset.Columns), int(dataset.SamplesPerPixel)):
+            raise _damaged("its pixel data are of another size than it declares")
         if syntax == _JPEG_BASELINE:
             rgb = decode_jpeg(coded)  # finds damage, whatever the colors
             if dataset.PhotometricInterpretation != "RGB" or _says_rgb(coded):
@@ -297,18 +308,19 @@ def _frame(dataset: Dataset, index: int, frames: int, decode_jpeg: DecodeJpeg) -
             expected = expected * 2 // 3
         if len(dataset.PixelData) < expected:
             raise PhotoError("E_TRUNCATED", _TOO_FEW)
-    with without_remarks():
+    with without_warnings():
         values, _ = get_decoder(syntax).as_array(dataset, index=index)
         if dataset.PhotometricInterpretation != "PALETTE COLOR":
             return values
         colors = apply_color_lut(values, dataset)
-        return colors if colors.dtype == np.uint8 else (colors >> 8).astype(np.uint8)
+        is_8_bit = colors.dtype == np.uint8 or colors.max() < 256  # some palettes say 16 bits and use 8
+        return (colors if is_8_bit else colors >> 8).astype(np.uint8)
 
 
 @contextmanager
-def without_remarks() -> Iterator[None]:
+def without_warnings() -> Iterator[None]:
     """Without pydicom's remarks, which quote values. One thread at a time: the filters are those of the process."""
-    with _REMARKS, warnings.catch_warnings():
+    with _WARNINGS_LOCK, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
@@ -317,66 +329,6 @@ def _says_rgb(coded: bytes) -> bool:
     """Whether the components of a JPEG are called R, G and B: decoders then take its colors as they are."""
     frames = (coded[start:end] for marker, start, end in jpeg_segments(coded) if marker in (0xC0, 0xC1))
     return any(frame[10:19:3] == b"RGB" for frame in frames)
-
-
-def _check_coded(coded: bytes, syntax: UID, dataset: Dataset) -> None:
-    """Raises `PhotoError` if a stream decodes to another size than the file says, before it is: it may be huge."""
-    from pydicom.uid import JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes, RLETransferSyntaxes
-
-    height, width, samples = int(dataset.Rows), int(dataset.Columns), int(dataset.SamplesPerPixel)
-    if syntax in RLETransferSyntaxes:
-        _check_runs(coded, height * width)
-        return
-    if syntax in JPEG2000TransferSyntaxes:
-        found = _jpeg_2000_size(coded)
-    elif syntax in JPEGLSTransferSyntaxes:
-        found = _jpeg_ls_size(coded)
-    else:
-        return
-    if found != (width, height, samples):
-        raise _damaged("its pixel data are of another size than it declares")
-
-
-def _jpeg_2000_size(coded: bytes) -> tuple[int, int, int] | None:
-    """Width, height and planes of the code stream, bare or, as some exporters write it, in the boxes of a file."""
-    at = 0
-    while coded[at + 4 : at + 8] != b"jp2c" and coded[4:8] == b"jP  ":
-        length = int.from_bytes(coded[at : at + 4], "big")
-        if length < _BOX_HEAD_BYTES:  # the last one, or a very long one
-            return None
-        at += length
-    at += _BOX_HEAD_BYTES if coded[4:8] == b"jP  " else 0
-    if coded[at : at + 4] != b"\xff\x4f\xff\x51" or len(coded) < at + 42:
-        return None
-    right, bottom, left, top = struct.unpack_from(">4I", coded, at + 8)  # on the reference grid
-    return right - left, bottom - top, struct.unpack_from(">H", coded, at + 40)[0]
-
-
-def _jpeg_ls_size(coded: bytes) -> tuple[int, int, int] | None:
-    """Width, height and planes, from the frame header, which other segments may precede; None without one."""
-    at = 2
-    while at + 10 <= len(coded) and coded[at] == 0xFF:
-        marker = coded[at + 1]
-        if marker == 0xF7:
-            height, width, planes = struct.unpack_from(">2HB", coded, at + 5)
-            return width, height, planes
-        if marker == 0xDA:  # a scan
-            return None
-        at += 1 if marker == 0xFF else 2 + struct.unpack_from(">H", coded, at + 2)[0]
-    return None
-
-
-def _check_runs(coded: bytes, pixels: int) -> None:
-    """Raises `PhotoError` if a segment of run lengths has more bytes than there are pixels; two bytes make 128."""
-    count, *starts = struct.unpack_from("<16I", coded)
-    for start, end in pairwise([*starts[: min(count, 15)], len(coded)]):
-        at, length = start, 0
-        while at < end - 1 and length <= pixels:
-            head = coded[at]
-            length += head + 1 if head < 128 else 257 - head if head > 128 else 0
-            at += head + 2 if head < 128 else 2 if head > 128 else 1
-        if length > pixels:
-            raise _damaged("its pixel data are of another size than it declares")
 
 
 def _damaged(detail: str, error: Exception | None = None) -> PhotoError:

@@ -102,7 +102,7 @@ def _damaged(kind: str, detail: str) -> PhotoError:
 
 # The next marker inside entropy-coded data: 0xFF00 is a stuffed byte, 0xFFD0-D7 are restarts, 0xFFFF is fill.
 _NEXT_MARKER: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
-_FILL: Final = re.compile(rb"\xff*(?=\xff)")
+FILL_BYTES: Final = re.compile(rb"\xff*(?=\xff)")
 
 
 def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
@@ -112,7 +112,7 @@ def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
     """
     at, scans = 2, 0
     for _ in range(MAX_SEGMENTS):
-        at = filled.end() if (filled := _FILL.match(data, at)) else at
+        at = filled.end() if (filled := FILL_BYTES.match(data, at)) else at
         if len(data) < at + 2:
             raise _cut_short("JPEG", "its end marker is missing")
         if data[at] != 0xFF:

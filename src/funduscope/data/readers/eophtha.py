@@ -15,7 +15,7 @@ from pathlib import Path
 
 from funduscope.data.case import ABSENT, Case, LabelError, Labels, Mask
 from funduscope.data.masks import read_mask
-from funduscope.data.match_photos import PHOTO_SUFFIXES, photo_rows, photos_in
+from funduscope.data.match_photos import PHOTO_SUFFIXES, is_hidden, photo_rows, photos_in
 from funduscope.data.rows import columns_of
 from funduscope.vocabulary import EITHER_EXUDATE
 
@@ -58,8 +58,9 @@ def _read_copy(folder: Path) -> list[Case]:
         count, name = row.number_at("MA_count"), f"{path.stem}_MA"
         if count and name not in masks:
             raise row.error("MA_count", f"{count:g} are counted, but masks/{name}.png is not there")
-        mask = Mask((masks[name],), read_mask) if name in masks else ABSENT
-        cases.append(Case.of("eophtha", path, Labels(masks={"MA": mask}), row.needed("patient")))
+        mask = Mask((masks[name],), read_mask) if name in masks else ABSENT if count == 0 else None
+        labels = Labels(masks={} if mask is None else {"MA": mask})  # without a count it is not known
+        cases.append(Case.of("eophtha", path, labels, row.needed("patient")))
     return cases
 
 
@@ -85,4 +86,5 @@ def _photos_of(place: Path, part: str) -> list[tuple[Path, Mask]]:
 
 
 def _images(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in PHOTO_SUFFIXES)
+    photos = (path for path in folder.rglob("*") if path.suffix.lower() in PHOTO_SUFFIXES)
+    return sorted(path for path in photos if not is_hidden(*path.relative_to(folder).parts))

@@ -24,8 +24,8 @@ from urllib.parse import unquote
 
 from funduscope.data.case import ABSENT, Box, Case, LabelError, Labels, Mask, Point, Split
 from funduscope.data.masks import read_mask, size_of
-from funduscope.data.match_photos import PHOTO_SUFFIXES
-from funduscope.data.rows import SHEET_SUFFIXES, Row, Sheet, read_sheet
+from funduscope.data.match_photos import PHOTO_SUFFIXES, is_hidden
+from funduscope.data.rows import SHEET_SUFFIXES, Row, Sheet, check_sheet, read_tolerantly
 from funduscope.vocabulary import CODES, STRUCTURES
 
 NAME = "IDRiD"
@@ -99,14 +99,14 @@ def read(folder: Path) -> list[Case]:
     for path in _below(folder):
         inner = path.relative_to(folder).parts
         where = (Path(os.path.normpath(folder.absolute())).name, *inner)
-        if any(part.startswith((".", "__MACOSX")) for part in inner):
+        if is_hidden(*inner):
             continue
         if path.is_dir():
             _note_folder(found, where)
         elif path.suffix.lower() in PHOTO_SUFFIXES:
             _note_image(found, path, where)
         elif path.suffix.lower() in SHEET_SUFFIXES:
-            _note_sheet(found, read_sheet(path), where)
+            _note_sheet(found, read_tolerantly(path), where)
         else:
             _check_no_mask(path, where)
     graded = {**found.photos["C"], **found.photos["B"]}
@@ -191,9 +191,12 @@ def _check_no_mask(path: Path, where: tuple[str, ...]) -> None:
 
 
 def _note_sheet(found: _Found, sheet: Sheet, where: tuple[str, ...]) -> None:
-    """Adds a sheet's grades, points or boxes; a sheet with other columns is ignored."""
+    """Adds a sheet's grades, points or boxes; a sheet with other columns is ignored, whatever else is in it."""
     columns = {_plain(name): name for name in sheet.columns}
     image = columns.get("imagename") or columns.get("imageno") or columns.get("image")
+    if image is None and not sheet.unreadable:
+        return
+    check_sheet(sheet)
     if image is None:
         return
     if sheet.file.name.lower() == KNOWN_FILE:

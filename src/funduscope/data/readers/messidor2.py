@@ -59,6 +59,7 @@ def _pairs(folder: Path) -> dict[str, tuple[str, Laterality]]:
     for file in sorted(folder.glob("*.csv")):
         if columns_of(file) == frozenset(_PAIRS):
             for row in read_sheet(file, _PAIRS).rows:
-                exam = Path(row.needed("left")).stem
-                places |= {Path(row.text(eye)).stem: (exam, eye) for eye in _PAIRS if row.text(eye)}
+                names: dict[Laterality, str] = {eye: Path(row.text(eye)).stem for eye in _PAIRS if row.text(eye)}
+                exam = next(iter(names.values()), "")
+                places |= {name: (exam, eye) for eye, name in names.items()}
     return places
