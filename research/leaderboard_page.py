@@ -22,7 +22,7 @@ from research.bundles import unpack
 from research.published import RESULTS, ROWS
 
 from funduscope.compare import markdown
-from funduscope.compare.charts import COLORS, MARKERS, draw_costs, draw_forest, saved
+from funduscope.compare.charts import COLORS, MARKERS, draw_costs, draw_forest, encode_figure
 from funduscope.compare.costs import GIGA, MEGA, multiply_adds, parameters
 from funduscope.compare.page_parts import MARKED, Cell, Line, Picture, Section, Table, listed, number, scored
 from funduscope.compare.run_folder import DASH, Run, gather, measures_of
@@ -185,7 +185,7 @@ def write(page: Path) -> None:
         for picture, figure in figures.items():
             assert figure is not None, picture.name
             names[picture.name] = f"{page.stem}-{picture.name}.png"
-            page.with_name(names[picture.name]).write_bytes(saved(figure, "png"))
+            page.with_name(names[picture.name]).write_bytes(encode_figure(figure, "png"))
         sections = [
             Section("Scores", (), [table_of(runs), FOREST_OF_TEST]),
             Section("Targets", [*target_words(runs), *missing_words(runs)]),

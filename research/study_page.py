@@ -23,7 +23,7 @@ from scipy.special import nctdtrinc
 from scipy.stats import t
 
 from funduscope.compare import markdown
-from funduscope.compare.charts import saved
+from funduscope.compare.charts import encode_figure
 from funduscope.compare.costs import GIGA, MEGA, multiply_adds, parameters
 from funduscope.compare.page_parts import Cell, Line, Picture, Section, Table, between, chance, number, signed
 from funduscope.compare.paired import LEVEL, MIN_VISITS, Difference, corrected
@@ -353,7 +353,7 @@ def write(
     every = [one for _, effects in found for one in effects]
     picture = f"{page.stem}-{EFFECTS.name}.png"
     if every:
-        page.with_name(picture).write_bytes(saved(draw_effects(found), "png"))
+        page.with_name(picture).write_bytes(encode_figure(draw_effects(found), "png"))
     words = (
         f"Effects that differ from zero: {sum(one.difference.differs for one in every)} of {len(every)}. The "
         "variance is that over visits drawn again plus that over seeds; intervals and p are by Student's t. p is "

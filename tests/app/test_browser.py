@@ -140,10 +140,22 @@ def test_photo_and_answer_are_seen_together(visitors: Make, findings: Any) -> No
     assert red.mean() > 10
     assert (abs(red - green) < 3).all(), "without red, the photo is gray"
 
+    # The main button alone drags the photo.
+    page.keyboard.press("0")
+    page.keyboard.press("+")
+    disc = findings.disc_diameter_px
+    (x, y), (to_x, to_y) = (_at(visitor, 1000, 1000), _at(visitor, 1000 + 2 * disc, 1000))
+    for button, moves in (("right", False), ("left", True)):
+        seen = photo.get_attribute("viewBox")
+        page.mouse.move(x, y)
+        page.mouse.down(button=button)
+        page.mouse.move(x + 40, y, steps=3)
+        page.mouse.up(button=button)
+        assert (photo.get_attribute("viewBox") != seen) == moves, button
+
     # The ruler measures in disc diameters: by mouse, and by keyboard from the middle.
     page.keyboard.press("0")
     page.keyboard.press("m")
-    disc = findings.disc_diameter_px
     (x, y), (to_x, to_y) = (_at(visitor, 1000, 1000), _at(visitor, 1000 + 2 * disc, 1000))
     page.mouse.move(x, y)
     page.mouse.down()

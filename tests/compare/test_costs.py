@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from funduscope.compare.charts import draw_costs
 from funduscope.compare.costs import APART, TOGETHER, cost_section
 from funduscope.compare.page_parts import Table
 from funduscope.compare.run_folder import DASH, gather
@@ -56,3 +57,11 @@ def test_seconds_may_be_compared_where_they_were_taken_in_one_sitting(fabricate,
     assert isinstance(table, Table)
     place = [head for head, _ in table.heads].index("predict") - 1
     assert [line.cells[place].text for line in table.lines] == [DASH, "0.8"]
+
+
+def test_every_run_of_the_cost_chart_is_in_its_legend(fabricate, tmp_path: Path) -> None:
+    """matplotlib leaves names out that begin with an underscore."""
+    runs = gather([fabricate(tmp_path / name) for name in ("_base", "other")])
+    figure = draw_costs(Comparison.of(runs))
+    assert figure is not None
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["_base", "other"]

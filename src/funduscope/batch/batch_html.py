@@ -13,7 +13,7 @@ from funduscope.inference.ood import FAR_PERCENTILE
 from funduscope.report.html_frame import render
 from funduscope.vocabulary import DME_RISKS, GRADES
 
-MIN_CERTAIN: Final = 100
+MAX_UNCERTAIN: Final = 100
 """Photos that are named on the page."""
 
 MAX_GROUPS: Final = 400
@@ -123,7 +123,7 @@ def _least_certain(store: Store, files: str) -> Iterator[dict[str, Any]]:
     query = (
         f"select place, name, code, uncertainty, {grade}, {risk} from photos join results using (place) "
         "where state = 'read' and uncertainty is not null "
-        f"order by uncertainty desc, position, frame limit {MIN_CERTAIN}"
+        f"order by uncertainty desc, position, frame limit {MAX_UNCERTAIN}"
     )
     for place, name, code, uncertainty, grade, risk in store.select(query):
         says = "; ".join(filter(None, (grade, risk)))

@@ -78,7 +78,13 @@ Workers = Annotated[int, typer.Option(help="Worker processes; 0 uses none.", min
 
 # ---- of predict: what is written in addition ----
 
-Pdf = Annotated[bool, typer.Option("--pdf", help="Also write one PDF page per photo (needs the extra report).")]
+Pdf = Annotated[
+    bool,
+    typer.Option(
+        "--pdf",
+        help="Also write a PDF page per photo; for several, summary.pdf with all of the run (needs the extra report).",
+    ),
+]
 Sheet = Annotated[
     bool,
     typer.Option("--sheet", help="Also write a leaflet in plain words for the patient (with --pdf, also as PDF)."),

@@ -22,11 +22,10 @@ from funduscope.metrics import Interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.container import ErrorbarContainer
     from matplotlib.figure import Figure
 
-FOREST: Final = Picture(
-    "forest", "Forest plot: each run's most important scores with their 95 % intervals, on both folds"
-)
+FOREST: Final = Picture("forest", "Forest plot: each run's most important scores with their 95 % intervals, by fold")
 COSTS: Final = Picture("cost", "Accuracy against cost: scores over multiply-adds and over seconds of a prediction")
 
 _FOLD_STYLE: Final = {"validation": ("#0072b2", "o", "full"), "test": ("#d55e00", "s", "none")}
@@ -35,21 +34,21 @@ COLORS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9
 COLUMNS: Final = 4
 
 
-def draw_forest(comparison: Comparison, parts: Sequence[str] = FOLDS) -> Figure | None:
+def draw_forest(comparison: Comparison, folds: Sequence[str] = FOLDS) -> Figure | None:
     """A panel for each key measure that two runs answer on those folds; a row for each comparable run."""
-    runs = comparison.side
-    measures = [one for one in comparison.measures if one.kind.is_tested and len(_answering(runs, one, parts)) > 1]
+    runs = comparison.comparable
+    measures = [one for one in comparison.measures if one.kind.is_tested and len(_answering(runs, one, folds)) > 1]
     if not measures:
         return None
     from matplotlib.figure import Figure
 
-    parts = [part for part in parts if any(run.interval(part, one.key) for run in runs for one in measures)]
+    folds = [fold for fold in folds if any(run.interval(fold, one.key) for run in runs for one in measures)]
     columns = min(COLUMNS, len(measures))
     rows = math.ceil(len(measures) / columns)
     figure = Figure(figsize=(3.3 * columns + 1.2, (0.42 * len(runs) + 1.15) * rows + 0.4), layout="constrained")
     panels = list(figure.subplots(rows, columns, squeeze=False, sharey=True).flat)
     for axes, one in zip(panels, measures, strict=False):
-        _forest_panel(axes, runs, one, parts)
+        _forest_panel(axes, runs, one, folds)
     for axes in panels[len(measures) :]:
         axes.set_axis_off()
     handles, labels = panels[0].get_legend_handles_labels()
@@ -57,35 +56,35 @@ def draw_forest(comparison: Comparison, parts: Sequence[str] = FOLDS) -> Figure 
     return figure
 
 
-def _answering(runs: Sequence[Run], measure: Measure, parts: Sequence[str]) -> list[Run]:
-    return [run for run in runs if any(run.interval(part, measure.key) for part in parts)]
+def _answering(runs: Sequence[Run], measure: Measure, folds: Sequence[str]) -> list[Run]:
+    return [run for run in runs if any(run.interval(fold, measure.key) for fold in folds)]
 
 
-def _forest_panel(axes: Axes, runs: Sequence[Run], measure: Measure, parts: Sequence[str]) -> None:
-    for part, offset in zip(parts, (-0.16, 0.16) if len(parts) > 1 else (0.0,), strict=True):
-        color, marker, fill = _FOLD_STYLE[part]
+def _forest_panel(axes: Axes, runs: Sequence[Run], measure: Measure, folds: Sequence[str]) -> None:
+    for fold, offset in zip(folds, (-0.16, 0.16) if len(folds) > 1 else (0.0,), strict=True):
+        color, marker, fill = _FOLD_STYLE[fold]
         known = [
             (place + offset, one)
             for place, run in enumerate(runs)
-            if (one := run.interval(part, measure.key)) is not None
+            if (one := run.interval(fold, measure.key)) is not None
         ]
         places = [place for place, _ in known]
         values = [one.value for _, one in known]
-        arms = np.array([_arms(one) for _, one in known]).reshape(-1, 2).T
+        arms = np.array([_error_bar_lengths(one) for _, one in known]).reshape(-1, 2).T
         axes.errorbar(
-            values, places, xerr=arms, fmt=marker, fillstyle=fill, color=color, markersize=5, linewidth=1.3, label=part
+            values, places, xerr=arms, fmt=marker, fillstyle=fill, color=color, markersize=5, linewidth=1.3, label=fold
         )
-    _plain(axes)
+    _style_axes(axes)
     axes.set_yticks(range(len(runs)), [run.name for run in runs], fontsize=9, parse_math=False)
     axes.set_ylim(len(runs) - 0.4, -0.6)
     axes.set_title(f"{measure.title}\n{'more' if measure.kind.higher else 'less'} is better", fontsize=9)
 
 
-def draw_costs(comparison: Comparison, part: str = "validation") -> Figure | None:
+def draw_costs(comparison: Comparison, fold: str = "validation") -> Figure | None:
     """Scores on a fold over what a photo costs: a column per score, a row per cost that two runs know."""
-    runs = [run for run in comparison.side if run.cost]
+    runs = [run for run in comparison.comparable if run.cost]
     measures = [
-        one for heading in (GRADING, AP) if (one := _most_answered(comparison, runs, heading, part)) is not None
+        one for heading in (GRADING, AP) if (one := _most_answered(comparison, runs, heading, fold)) is not None
     ]
     if len(runs) < 2 or not measures:
         return None
@@ -101,19 +100,18 @@ def draw_costs(comparison: Comparison, part: str = "validation") -> Figure | Non
         return None
     figure = Figure(figsize=(4.6 * len(measures) + 2.2, 3.6 * len(axes_of)), layout="constrained")
     grid = figure.subplots(len(axes_of), len(measures), squeeze=False)
+    named: dict[str, ErrorbarContainer] = {}
     for row, (words, cost) in zip(grid, axes_of, strict=True):
         for axes, one in zip(row, measures, strict=True):
             for place, run in enumerate(runs):
-                _cost_point(axes, run, run.interval(part, one.key), cost(run), place)
-            _plain(axes)
+                point = _cost_point(axes, run.interval(fold, one.key), cost(run), place)
+                named |= {} if point is None else {run.name: point}
+            _style_axes(axes)
             axes.set_xscale("log")
-            axes.set(xlabel=words, ylabel=f"{one.title}, {part} fold")
+            axes.set(xlabel=words, ylabel=f"{one.title}, {fold} fold")
             axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.xaxis.set_major_formatter("{x:g}")
             axes.xaxis.set_minor_locator(NullLocator())
-    named: dict[str, object] = {}
-    for axes in grid.flat:
-        named |= {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     ordered = [run.name for run in runs if run.name in named]
     handles = [named[name] for name in ordered]
     legend = figure.legend(handles, ordered, loc="outside right upper", frameon=False, fontsize=9)  # pyright: ignore[reportArgumentType]
@@ -122,37 +120,37 @@ def draw_costs(comparison: Comparison, part: str = "validation") -> Figure | Non
     return figure
 
 
-def _most_answered(comparison: Comparison, runs: Sequence[Run], heading: str, part: str) -> Measure | None:
+def _most_answered(comparison: Comparison, runs: Sequence[Run], heading: str, fold: str) -> Measure | None:
     """The key measure under a heading that most runs answer; of equal ones that with most photos."""
-    mine = [one for one in comparison.measures if one.kind.is_tested and one.kind.table == heading]
-    count = {one: [run.photos(part, one.key) for run in runs if run.interval(part, one.key)] for one in mine}
-    return max((one for one in mine if count[one]), key=lambda one: (len(count[one]), max(count[one])), default=None)
-
-
-def _cost_point(axes: Axes, run: Run, interval: Interval | None, cost: float | None, place: int) -> None:
-    if interval is None or not cost:
-        return
-    arms = np.array([_arms(interval)]).T
-    marker, color = MARKERS[place % len(MARKERS)], COLORS[place % len(COLORS)]
-    axes.errorbar(
-        [cost], [interval.value], yerr=arms, fmt=marker, color=color, markersize=7, linewidth=1.1, label=run.name
+    candidates = [one for one in comparison.measures if one.kind.is_tested and one.kind.table == heading]
+    count = {one: [run.photos(fold, one.key) for run in runs if run.interval(fold, one.key)] for one in candidates}
+    return max(
+        (one for one in candidates if count[one]), key=lambda one: (len(count[one]), max(count[one])), default=None
     )
 
 
-def _arms(interval: Interval) -> tuple[float, float]:
+def _cost_point(axes: Axes, interval: Interval | None, cost: float | None, place: int) -> ErrorbarContainer | None:
+    if interval is None or not cost:
+        return None
+    arms = np.array([_error_bar_lengths(interval)]).T
+    marker, color = MARKERS[place % len(MARKERS)], COLORS[place % len(COLORS)]
+    return axes.errorbar([cost], [interval.value], yerr=arms, fmt=marker, color=color, markersize=7, linewidth=1.1)
+
+
+def _error_bar_lengths(interval: Interval) -> tuple[float, float]:
     """Lengths of the error bars. A score may lie just outside its percentile interval; a bar has no negative length."""
     if math.isnan(interval.low):
         return 0.0, 0.0
     return max(0.0, interval.value - interval.low), max(0.0, interval.high - interval.value)
 
 
-def _plain(axes: Axes) -> None:
+def _style_axes(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(True, color="#e4e4e4", linewidth=0.6)
     axes.set_axisbelow(True)
 
 
-def saved(figure: Figure, kind: str) -> bytes:
+def encode_figure(figure: Figure, kind: str) -> bytes:
     """The picture as "svg" or "png", without a date in it: the same figures give the same bytes."""
     import matplotlib
 

@@ -76,12 +76,12 @@ def compare_runs(
     drawn = _draw(comparison)
     sections = document(comparison, tests, command, [picture for picture, _ in drawn], figures)
     out.mkdir(parents=True, exist_ok=True)
-    svg = {picture.name: charts.saved(figure, "svg") for picture, figure in drawn}
+    svg = {picture.name: charts.encode_figure(figure, "svg") for picture, figure in drawn}
     write_atomically(out / PAGE, compare_html.render(sections, svg).encode())
     _write_pairs(out / PAIRS, tests)
     if markdown_file is not None:
         _write_markdown(
-            markdown_file, sections, {picture.name: charts.saved(figure, "png") for picture, figure in drawn}
+            markdown_file, sections, {picture.name: charts.encode_figure(figure, "png") for picture, figure in drawn}
         )
     return out / PAGE
 
@@ -123,7 +123,7 @@ def document(
     published: Published | None = None,
 ) -> list[Section]:
     """The sections of the page, in order."""
-    pairs = find_ablation_pairs(comparison.side)
+    pairs = find_ablation_pairs(comparison.comparable)
     scores = score_sections(comparison)
     if scores and charts.FOREST in pictures:
         scores.insert(0, Section("Scores at a glance", [], [charts.FOREST]))

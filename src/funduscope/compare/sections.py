@@ -16,23 +16,27 @@ APART = "not to be compared with the rows above: see the note of each in the fir
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Runs and their measures. side: the runs that can be compared. reasons: by name, why another run cannot."""
+    """Runs and their measures. comparable: the runs that can be compared. reasons: by name, why another run cannot."""
 
     runs: list[Run]
-    side: list[Run]
+    comparable: list[Run]
     reasons: dict[str, str]
     measures: list[Measure]
 
     @classmethod
     def of(cls, runs: Sequence[Run]) -> Comparison:
-        side, reasons = split_comparable(runs)
+        comparable, reasons = split_comparable(runs)
         apart = [run for run in runs if run.name in reasons]
-        return cls([*side, *apart], side, reasons, measures_of(runs))
+        return cls([*comparable, *apart], comparable, reasons, measures_of(runs))
 
     def table_lines(self, cells: Callable[[Run], Sequence[Cell]]) -> list[Line]:
         """A line for each run, in the order of every table, and one that divides off those that cannot be compared."""
         lines = [Line(run.name, cells(run)) for run in self.runs]
-        return [*lines[: len(self.side)], *([Line(APART)] if self.reasons else []), *lines[len(self.side) :]]
+        return [
+            *lines[: len(self.comparable)],
+            *([Line(APART)] if self.reasons else []),
+            *lines[len(self.comparable) :],
+        ]
 
 
 def runs_section(comparison: Comparison) -> Section:
@@ -40,10 +44,10 @@ def runs_section(comparison: Comparison) -> Section:
     letters = learned_from(comparison.runs)
     heads = [("run", ""), ("recipe", ""), ("encoder", "starts from"), ("answers", ""), ("learned from", "photos")]
     heads += [("budget", ""), ("note", "")]
-    first, every = comparison.side[0], len(comparison.runs)
+    first, every = comparison.comparable[0], len(comparison.runs)
     fold = "no test fold" if first.fold is None else f"test fold {first.fold}"
-    has = "has" if len(comparison.side) == 1 else "have"
-    who = f"{len(comparison.side)} of the {every} runs {has}" if comparison.reasons else f"All {every} runs have"
+    has = "has" if len(comparison.comparable) == 1 else "have"
+    who = f"{len(comparison.comparable)} of the {every} runs {has}" if comparison.reasons else f"All {every} runs have"
     budget = f"{who} {fold} and one budget: {first.budget}." if every > 1 else f"One run, {fold}: {first.budget}."
     caption = (
         "One row for each run. Runs with the same letter learned from the same photos and labels; a recipe's tasks "
@@ -104,7 +108,7 @@ def _score_table(comparison: Comparison, part: str, heading: str, better: str, m
     ]
     apart = [
         run.name
-        for place, run in enumerate(comparison.side)
+        for place, run in enumerate(comparison.comparable)
         if any(run.interval(part, one.key) and not alike(comparison, part, one)[place] for one in measures)
     ]
     better += f" Not marked where scored on other photos than most: {listed(apart)}." if apart else ""
@@ -115,7 +119,7 @@ def _score_table(comparison: Comparison, part: str, heading: str, better: str, m
 
 def alike(comparison: Comparison, part: str, measure: Measure) -> list[bool]:
     """Whether each run can be compared and was scored on the same photos as most such runs."""
-    photos = {run.name: _scored(run, part, measure) for run in comparison.side if run.interval(part, measure.key)}
+    photos = {run.name: _scored(run, part, measure) for run in comparison.comparable if run.interval(part, measure.key)}
     most = Counter(keys for keys in photos.values() if keys).most_common(1)
     return [bool(most) and photos.get(run.name) == most[0][0] for run in comparison.runs]
 

@@ -27,7 +27,10 @@ _TITLE = {
 def run_tests(comparison: Comparison) -> Tests:
     """Every pair of the comparable runs, in every key measure."""
     tested = [one for one in comparison.measures if one.kind.is_tested]
-    return {part: {one: pairs for one in tested if (pairs := every_pair(one, comparison.side, part))} for part in FOLDS}
+    return {
+        part: {one: pairs for one in tested if (pairs := every_pair(one, comparison.comparable, part))}
+        for part in FOLDS
+    }
 
 
 def tests_section(comparison: Comparison, tests: Tests) -> Section:
@@ -46,9 +49,11 @@ def tests_section(comparison: Comparison, tests: Tests) -> Section:
 
 
 def _against_best(comparison: Comparison, part: str, found: dict[Measure, list[Difference]]) -> Table:
-    columns = [_column(comparison.side, part, one, pairs) for one, pairs in found.items()]
+    columns = [_column(comparison.comparable, part, one, pairs) for one, pairs in found.items()]
     heads = [("run minus the best", ""), *((one.kind.shown, _photos(one, pairs)) for one, pairs in found.items())]
-    lines = [Line(run.name, cells) for run, cells in zip(comparison.side, zip(*columns, strict=True), strict=True)]
+    lines = [
+        Line(run.name, cells) for run, cells in zip(comparison.comparable, zip(*columns, strict=True), strict=True)
+    ]
     tally = [Cell(f"{sum(pair.differs for pair in pairs)} of {len(pairs)}") for pairs in found.values()]
     lines.append(Line("pairs that differ, of all", tally))
     caption = f"Each run minus the one with the best value of the column; bold: differs (corrected p under {LEVEL})."

@@ -247,7 +247,7 @@ def _checked(dataset: Dataset, syntax: str) -> DicomFile:
 
 
 def _compression(syntax: str) -> str:
-    """How a file is compressed, if that is a way of the standard: nothing that the file alone says is told."""
+    """How a file is compressed. Only names of the standard are quoted, nothing of the file."""
     from pydicom.uid import UID
 
     uid = UID(syntax)

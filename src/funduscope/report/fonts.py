@@ -10,7 +10,7 @@ from typing import Final
 FILES: Final = {"plain": "NotoSansDevanagari-Regular.ttf", "bold": "NotoSansDevanagari-Bold.ttf"}
 """The font that comes with the package, for Latin and Devanagari (fonts/OFL.txt: SIL Open Font License 1.1)."""
 
-BRINGS: Final = frozenset({"hi"})
+EMBEDDED_FOR: Final = frozenset({"hi"})
 """Languages for which a page embeds the font."""
 
 
@@ -27,7 +27,7 @@ def font_face(language: str, family: str = "Letters", ranges: str = "") -> str:
     ranges: CSS's unicode-range, for a family that the page has already without these letters. The page's content
     security policy must allow `font-src data:`.
     """
-    if language not in BRINGS:
+    if language not in EMBEDDED_FOR:
         return ""
     source = base64.b64encode(font_file("plain")).decode("ascii")
     only = f" font-weight: 100 900; unicode-range: {ranges};" if ranges else ""

@@ -26,7 +26,7 @@ _GAP: Final = 2.5
 
 _CREATOR: Final = "funduscope"
 
-_ONE_AT_A_TIME: Final = threading.RLock()
+_FONT_LOCK: Final = threading.RLock()
 """The font is shared by all documents of the process and changes while glyphs are drawn."""
 
 
@@ -42,7 +42,7 @@ class Document:
 
     def add(self, column: Sequence[Flowable], foot: str) -> None:
         """Adds a page. column: its parts, which fit (see `room_left`), one below the other; foot: the small footer."""
-        with _ONE_AT_A_TIME:
+        with _FONT_LOCK:
             y = HEIGHT - EDGE
             for part in column:
                 y -= _height(part)
@@ -57,7 +57,7 @@ class Document:
 
     def finished(self) -> bytes:
         """The file's bytes; there must be a page."""
-        with _ONE_AT_A_TIME:
+        with _FONT_LOCK:
             self._canvas.save()
         return self._file.getvalue()
 
@@ -75,7 +75,7 @@ def picture(jpeg: bytes, room: float, across: float = ACROSS) -> Flowable:
 
 def room_left(column: Sequence[Flowable]) -> float:
     """The height in points that these parts leave free on a page; below 0 if they do not fit."""
-    with _ONE_AT_A_TIME:
+    with _FONT_LOCK:
         taken = sum(_height(part) + _GAP for part in column)
     return HEIGHT - EDGE - FOOT - taken
 

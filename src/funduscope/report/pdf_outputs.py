@@ -29,7 +29,8 @@ PAGE, LEAFLET, ALL_PAGES = "report.pdf", "sheet", "summary"
 
 
 class PdfOutputs:
-    """The PDF pages and leaflets of one run. A context: on exit the file of all pages is finished, also after an error.
+    """The PDF pages and leaflets of one run. A context: on exit the file of all pages is finished, also after an error,
+    unless the disk refused to be written.
 
     folder: for the results; count: photos in the run; a single photo gets no file of all pages.
     """

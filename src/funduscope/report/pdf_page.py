@@ -118,7 +118,7 @@ def _trust(found: Mapping[str, Any], words: Words, size: float) -> list[Flowable
 
 
 def _answers(found: Mapping[str, Any], words: Words, size: float) -> list[Flowable]:
-    """Grade, edema risk and referral next to each other."""
+    """Grade, edema risk, further answers and referral next to each other, and below them what the photo is worth."""
     cells = [cell for answer in (_grade, _edema) if (cell := answer(found, words, size))]
     cells += [_further(answer, size) for answer in further_answers(found, words)]
     cells += [cell] if (cell := _referral(found, words, size)) else []

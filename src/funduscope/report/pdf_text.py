@@ -24,7 +24,7 @@ from funduscope.report.html_frame import printable
 
 INK, DIM, LINE, ALERT = (HexColor(color) for color in ("#111111", "#555555", "#bbbbbb", "#8a4b00"))
 
-_FIRM: Final = "\u00a0"
+_NO_BREAK_SPACE: Final = "\u00a0"
 """A space that does not end a line."""
 
 _LONGEST: Final = 2_000
@@ -63,7 +63,7 @@ def style(size: float, *, bold: bool = False, color: str = "ink", before: float 
 
 def percent(share: float) -> str:
     """A share in whole percent, not broken over lines."""
-    return f"{100 * share:.0f}{_FIRM}%"
+    return f"{100 * share:.0f}{_NO_BREAK_SPACE}%"
 
 
 @cache

@@ -15,7 +15,7 @@ from funduscope.i18n.errors import CodedError
 from funduscope.serve.limits import RefusalError
 
 MIN_TOKEN_LENGTH: Final = 32
-OPEN: Final = frozenset({"/healthz", "/readyz"})
+PATHS_WITHOUT_TOKEN: Final = frozenset({"/healthz", "/readyz"})
 """What load balancers and supervisors ask without a token: these answers hold nothing about photos."""
 
 _TOKEN: Final = re.compile(rf"[A-Za-z0-9._~+/=-]{{{MIN_TOKEN_LENGTH},512}}")
@@ -29,8 +29,8 @@ WRONG_PER_S: Final = 30
 class Tokens:
     """The tokens of a file: one per line; empty lines and those that begin with # are left out.
 
-    The file is read again when it changes. What is valid is what stands in it: a file that is emptied or removed lets
-    nobody in. Only the digests of the tokens are kept. Raises `CodedError` E_CONFIG if the file cannot be read at
+    The file is read again when it changes. What is valid is what stands in it: if it is emptied or removed, every token
+    is rejected. Only the digests of the tokens are kept. Raises `CodedError` E_CONFIG if the file cannot be read at
     first, has no token, or one that is too short to be guarded by its length.
     """
 
@@ -76,8 +76,8 @@ class Tokens:
 class WrongTokens:
     """Counts requests without a valid token. clock: seconds.
 
-    Behind a proxy all clients have one address, so that they are counted together; hence who has a valid token is
-    never refused for the tries of others.
+    Behind a proxy all clients have one address, so that they are counted together; a valid token is therefore
+    never rejected because of other clients.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -102,12 +102,12 @@ class Guard:
         no tokens are set, for what a page of another site makes a browser send. headers: names in lower case."""
         if self._tokens is None:
             _check_origin(headers)
-        elif path not in OPEN:
+        elif path not in PATHS_WITHOUT_TOKEN:
             kind, _, token = headers.get("authorization", "").partition(" ")
             if kind.lower() != "bearer" or token.strip() not in self._tokens:
                 if self._wrong.count():
                     says = (
-                        f"more than {WRONG_PER_S} requests in a second had no valid token: come again later, with one"
+                        f"more than {WRONG_PER_S} requests in a second had no valid token: retry later with a valid one"
                     )
                     raise RefusalError("E_TRIES", says, 1)
                 raise RefusalError("E_TOKEN", "no valid token came; expected the header `Authorization: Bearer TOKEN`")

@@ -49,7 +49,8 @@ class ClientGoneError(Exception):
 class ServiceLimits:
     """max_body_bytes: of a request. queue: photos that wait or are read at once, together. parallel: photos that are
     read at once. deadline_s: from the end of a request's body to its answer. body_memory_bytes: of all bodies that the
-    front process has at a time, at least one of the largest."""
+    front process has at a time; at least `max_body_bytes`, or no body of that size is ever taken. Each is for a moment
+    there up to three times: in parts, whole, and on its way to the worker."""
 
     max_body_bytes: int = 64_000_000
     queue: int = 16

@@ -13,7 +13,7 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse, Response
 
 from funduscope.i18n.errors import HTTP_STATUS, CodedError
-from funduscope.serve.auth import OPEN, Guard
+from funduscope.serve.auth import PATHS_WITHOUT_TOKEN, Guard
 from funduscope.serve.json_logs import JsonLog
 from funduscope.serve.limits import ClientGoneError, Receive, RefusalError, discard_rest
 from funduscope.serve.service_metrics import ServiceMetrics
@@ -119,7 +119,7 @@ class RequestGate:
         status = GONE if record.status is None else record.status
         self._metrics.count_request(record.route, status, record.code, seconds)
         self._metrics.count_stages(record.seconds)
-        if record.route in OPEN and status == 200:
+        if record.route in PATHS_WITHOUT_TOKEN and status == 200:
             return
         fields = {"request": record.number, "route": record.route, "status": status, "code": record.code}
         photo = {"sha256": record.sha256[:12]} if record.sha256 else {}

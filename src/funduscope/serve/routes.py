@@ -203,9 +203,9 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def by_server(request: Request, error: HTTPException) -> Response:
         if error.status_code == 404:
-            refusal = RefusalError("E_NOT_FOUND", "there is no such address: /openapi.json names those that there are")
+            refusal = RefusalError("E_NOT_FOUND", "there is no such path: see /openapi.json")
         elif error.status_code == 405:
-            refusal = RefusalError("E_METHOD", "the address takes another method: /openapi.json says which")
+            refusal = RefusalError("E_METHOD", "the path takes another method: see /openapi.json")
         else:
             refusal = RefusalError("E_REQUEST", "the request cannot be read: /openapi.json says what is expected")
         response = refused(refusal, record_of(request.scope))

@@ -176,7 +176,7 @@ class Workers:
 
     @property
     def about(self) -> dict[str, Any] | None:
-        """What is said about the model; None before one was ready."""
+        """What is said about the model; None before one was ready, and once another one could not be started."""
         return None if self._worker is None else self._worker.about
 
     @property
@@ -256,14 +256,14 @@ class Workers:
             raise RefusalError("E_BUSY", "the model is not ready: send the photo again later", 5)
         if self._admitted >= self._limits.queue:
             seconds = math.ceil(self._admitted * self._seconds_a_photo / self._limits.parallel)
-            says = f"{self._admitted} photos are waiting or being read, and no more wait: send the photo again later"
+            says = f"{self._admitted} photos are waiting or being read, the queue is full: send the photo again later"
             raise RefusalError("E_BUSY", says, max(1, seconds))
 
     async def answer(self, job: Job) -> PipeMessage:
         """The worker's answer. A caller that is cancelled gives up its place, and a job that runs is left.
 
         Raises `RefusalError`: E_BUSY at once if too many wait, E_DEADLINE if it takes too long; E_INTERNAL if
-        the worker died of it.
+        the worker ended while it had the job, of this or of another photo.
         """
         self.check_room()
         self._admitted += 1
@@ -277,7 +277,8 @@ class Workers:
             self._admitted -= 1
         if answer is None:
             raise RefusalError(
-                "E_INTERNAL", "the process that read this photo ended: please report the photo if it does so"
+                "E_INTERNAL",
+                "the worker process ended while it had this photo: send it again, and report it if that happens twice",
             )
         return answer
 

@@ -75,7 +75,7 @@ class PhotoPage {
     if (this.viewer) this.viewer.end();
     this.view = { ...data, onChoose: (one) => this.choose(one, false) };
     this.viewer = attachViewer(this.root, this.view, [this.panel]);
-    if (visible) this.viewer.look(visible.x, visible.y, visible.width);
+    if (visible) this.viewer.showRegion(visible.x, visible.y, visible.width);
     if (data.layers.length) this.fillTable();
     if (this.tools) this.tools.show();
     if (hadFocus) this.svg.focus({ preventScroll: true });

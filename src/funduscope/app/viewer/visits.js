@@ -33,7 +33,7 @@ class VisitsPage {
     this.host.replaceChildren(this.root);
     this.drawMarks();
     if (this.viewer) this.viewer.end();
-    this.viewer = attachViewer(this.root, { language, words, onLook: () => this.slide(this.percent) });
+    this.viewer = attachViewer(this.root, { language, words, onRegionChange: () => this.slide(this.percent) });
     this.slide(this.percent);
   }
 
@@ -145,7 +145,7 @@ class VisitsPage {
   choose(change, row) {
     chooseRow(row);
     const wide = this.data.side / 4;
-    this.viewer.look(change.x - wide / 2, change.y - wide / 2, wide);
+    this.viewer.showRegion(change.x - wide / 2, change.y - wide / 2, wide);
     this.ring.replaceChildren(...["casing", "line"].map((kind) => make("circle", { class: kind, cx: change.x, cy: change.y, r: change.radius + this.data.side / 50 })));
   }
 }
@@ -156,5 +156,9 @@ export default function ({ data, parentElement }) {
   const host = parentElement.querySelector("[data-host]");
   if (!pages.has(host)) pages.set(host, new VisitsPage(host));
   pages.get(host).update(data);
-  return () => pages.get(host).stop();
+  return () => {
+    const page = pages.get(host);
+    page.stop();
+    if (page.viewer) page.viewer.end();
+  };
 }

@@ -8,7 +8,7 @@
    `input[type=checkbox][data-show=CODE]` and `input[type=range][data-fade=CODE]` for `g[data-layer=CODE]`.
 
    view: `lesions` (id, code, x, y, area, fovea_dd, quadrant, probability), `disc_diameter_px` (null where not known),
-   `language`, `words`; where given, `onChoose(lesion)` is called for a clicked lesion, null for none, and `onLook()` when
+   `language`, `words`; where given, `onChoose(lesion)` is called for a clicked lesion, null for none, and `onRegionChange()` when
    another part is seen. An element with `data-viewer` brings its view as JSON in that attribute. */
 const attachViewer = (() => {
   const DEEPEST = 40;
@@ -54,7 +54,7 @@ const attachViewer = (() => {
     let seen = { x: 0, y: 0, width: whole.width };
     const fingers = new Map();
 
-    const look = (x, y, width) => {
+    const showRegion = (x, y, width) => {
       const clamped = Math.min(whole.width, Math.max(whole.width / DEEPEST, width));
       const height = (clamped * whole.height) / whole.width;
       seen = {
@@ -88,10 +88,10 @@ const attachViewer = (() => {
       const at = around || middle();
       const width = Math.min(whole.width, Math.max(whole.width / DEEPEST, seen.width / factor));
       const kept = width / seen.width;
-      look(at.x - (at.x - seen.x) * kept, at.y - (at.y - seen.y) * kept, width);
+      showRegion(at.x - (at.x - seen.x) * kept, at.y - (at.y - seen.y) * kept, width);
     };
 
-    const move = (right, down) => look(seen.x + right * seen.width, seen.y + down * seen.width, seen.width);
+    const move = (right, down) => showRegion(seen.x + right * seen.width, seen.y + down * seen.width, seen.width);
 
     /* Pixels of the screen for each pixel of the photo. */
     const scaleOf = () => {
@@ -102,7 +102,7 @@ const attachViewer = (() => {
     const ownSize = () => {
       const at = chosen || middle();
       const width = Math.min(whole.width, seen.width * scaleOf());
-      look(at.x - width / 2, at.y - (width * whole.height) / whole.width / 2, width);
+      showRegion(at.x - width / 2, at.y - (width * whole.height) / whole.width / 2, width);
     };
 
     /* Details of a lesion, or the ruler's length, in a box of the stage at a point of the photo. */
@@ -163,7 +163,7 @@ const attachViewer = (() => {
     /* Centers a lesion and zooms in until it and its surroundings fill the view; never zooms out. */
     const show = (one) => {
       const wide = Math.min(seen.width, Math.max(whole.width / 8, radius(one) * 12));
-      look(one.x - wide / 2, one.y - (wide * whole.height) / whole.width / 2, wide);
+      showRegion(one.x - wide / 2, one.y - (wide * whole.height) / whole.width / 2, wide);
       const bounds = svg.getBoundingClientRect();
       if (bounds.bottom < 80 || bounds.top > window.innerHeight - 80) svg.scrollIntoView({ block: "nearest" });
     };
@@ -233,7 +233,7 @@ const attachViewer = (() => {
       }
       placeTip();
       showScale();
-      if (view.onLook) view.onLook();
+      if (view.onRegionChange) view.onRegionChange();
     };
 
     const bare = all("button[data-bare]")[0];
@@ -265,6 +265,7 @@ const attachViewer = (() => {
 
     let down = null;
     svg.addEventListener("pointerdown", (event) => {
+      if (event.button !== 0) return;
       fingers.set(event.pointerId, event);
       svg.setPointerCapture(event.pointerId);
       down = event;
@@ -276,15 +277,19 @@ const attachViewer = (() => {
     svg.addEventListener("pointermove", (event) => {
       const before = fingers.get(event.pointerId);
       if (!before) return;
+      if (!event.buttons) { // it was let go where nobody told: a menu was open
+        fingers.delete(event.pointerId);
+        return;
+      }
       const others = [...fingers.values()].filter((one) => one.pointerId !== event.pointerId);
       const from = toPhoto(before.clientX, before.clientY);
       const to = toPhoto(event.clientX, event.clientY);
       fingers.set(event.pointerId, event);
       if (others.length === 0 && isMeasuring()) {
-        line = { from: line.from, to };
+        line = { from: line ? line.from : from, to };
         drawLine();
       } else if (others.length === 0) {
-        look(seen.x + from.x - to.x, seen.y + from.y - to.y, seen.width);
+        showRegion(seen.x + from.x - to.x, seen.y + from.y - to.y, seen.width);
       } else {
         const still = others[0];
         const apart = (one) => Math.max(1, Math.hypot(one.clientX - still.clientX, one.clientY - still.clientY));
@@ -299,11 +304,11 @@ const attachViewer = (() => {
       choose(lesionAt(event));
       if (view.onChoose) view.onChoose(chosen);
     });
-    svg.addEventListener("pointercancel", (event) => fingers.delete(event.pointerId));
+    for (const lost of ["pointercancel", "lostpointercapture"]) svg.addEventListener(lost, (event) => fingers.delete(event.pointerId));
     svg.addEventListener("dblclick", (event) => { if (!isMeasuring()) zoom(STEP * STEP, toPhoto(event.clientX, event.clientY)); });
 
     const keys = {
-      "+": () => zoom(STEP), "=": () => zoom(STEP), "-": () => zoom(1 / STEP), 0: () => look(0, 0, whole.width), 1: ownSize,
+      "+": () => zoom(STEP), "=": () => zoom(STEP), "-": () => zoom(1 / STEP), 0: () => showRegion(0, 0, whole.width), 1: ownSize,
       ArrowLeft: () => move(-0.1, 0), ArrowRight: () => move(0.1, 0),
       ArrowUp: () => move(0, -0.1), ArrowDown: () => move(0, 0.1),
       ...(bare ? { h: () => setBare(!root.classList.contains("is-bare")) } : {}),
@@ -345,7 +350,7 @@ const attachViewer = (() => {
     const sizes = new ResizeObserver(refresh);
     sizes.observe(svg);
     showScale();
-    return { look, middle, toPhoto, choose, show, isMeasuring, seen: () => seen, end: () => sizes.disconnect() };
+    return { showRegion, middle, toPhoto, choose, show, isMeasuring, seen: () => seen, end: () => sizes.disconnect() };
   };
 
   return attach;
