@@ -319,6 +319,28 @@ def test_a_folder_is_searched_by_content(save_eye: Save, tmp_path: Path):
     assert gather([tmp_path / "notes.txt", tmp_path / "gone"]) == [tmp_path / "notes.txt", tmp_path / "gone"]
 
 
+@pytest.mark.parametrize("text", ["{}", json.dumps({"photo": {"name": "x.jpg"}})])
+def test_an_answer_next_to_photos_hides_none_of_them(save_eye: Save, tmp_path: Path, text: str):
+    """As who stores what the service answered: neither the folder's own photos nor those below it are passed over."""
+    for name in ("P17/x.jpg", "P17/y_OD.tif", "P17/deep/z.jpg", "P17/overlay.png"):
+        save_eye(tmp_path / name)
+    if "x.jpg" in text:
+        save_eye(tmp_path / "P17/x_MA.tif")
+    (tmp_path / "P17/findings.json").write_text(text)
+    found = [path.relative_to(tmp_path).as_posix() for path in gather([tmp_path])]
+    assert found == ["P17/x.jpg", "P17/y_OD.tif", "P17/deep/z.jpg"]
+
+
+def test_results_are_no_photos_wherever_they_lie(command: Command, tiny: Path, save_eye: Save, tmp_path: Path):
+    """Also the DICOM and probability files, in the folder that a batch would name, and of a photo with an odd name."""
+    photo = save_eye(tmp_path / "in" / "left eye (1).jpg")
+    assert command("predict", photo, "--model", tiny, "--out", tmp_path / "in" / "results", "--probabilities")[0] == 0
+    (folder,) = (path.parent for path in (tmp_path / "in" / "results").glob("*/findings.json"))
+    (folder / "settings.json").unlink()
+    folder.rename(folder.with_name(f"{folder.name}_0123456789ab"))
+    assert gather([tmp_path / "in"]) == [photo]
+
+
 @pytest.mark.skipif(os.name == "nt", reason="links need rights there")
 def test_links_are_followed_once_and_what_they_miss_is_told(
     command: Command, tiny: Path, save_eye: Save, tmp_path: Path

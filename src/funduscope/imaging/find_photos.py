@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +25,13 @@ START_BYTES: Final = 132
 """So many bytes tell a photo of a supported format from other files."""
 
 RESULT: Final = "findings.json"
-"""A folder with this file is an earlier result, whose masks and overlays are no photos."""
+"""A folder with this file has an earlier result, whose masks and overlays are no photos."""
+
+RESULT_NAMES: Final = re.compile(r"(findings|settings)\.json|overlay\.png|report\.html|explanation_[a-z]+\.png")
+RESULT_ENDINGS: Final = re.compile(
+    r"_(report\.pdf|sheet\.(html|pdf)|[A-Z]{2,}(\.tif|_prob\.png)|(SR|SEG|SC)\.dcm|fhir\.json)\Z"
+)
+"""What names of a result's other files end in; they begin with the photo's name, made safe (report/naming.py)."""
 
 
 def gather(sources: Iterable[Path | str], also: Callable[[Path], bool] = lambda path: False) -> list[Path]:
@@ -32,7 +41,7 @@ def gather(sources: Iterable[Path | str], also: Callable[[Path], bool] = lambda 
     folder and its subfolders, these are: files whose first bytes are those of a JPEG, PNG, TIFF or DICOM file; files
     with such a suffix, or that of another format of pictures, so that a photo that cannot be read is reported; links
     that lead nowhere and folders that cannot be read, which are then reported as failures. Links to folders are
-    followed, last, each folder once. Hidden files, a disc's DICOMDIR and earlier results are left out.
+    followed, last, each folder once. Hidden files, a disc's DICOMDIR and the files of earlier results are left out.
 
     A file of one source is not given again for the next source, however its path is written. Within one folder, a link
     to a photo next to it is another photo: it has its own name, and a data set may give it another label.
@@ -86,9 +95,12 @@ def _of_folder(top: Path, also: Callable[[Path], bool]) -> Iterator[Path]:
             here, status = Path(place), Path(place).stat()
             known = (status.st_dev, status.st_ino) in seen  # a link led to it before, or to a folder above itself
             seen.add((status.st_dev, status.st_ino))
-            if known or (RESULT in files and here != top):
+            if known:
                 folders.clear()
                 continue
+            if RESULT in files:
+                is_result = results_in(here)
+                files[:] = [name for name in files if not is_result(name)]
             shown = sorted(name for name in folders if not name.startswith("."))
             linked = [name for name in shown if (here / name).is_symlink()]
             waiting.extend(here / name for name in linked)
@@ -96,6 +108,25 @@ def _of_folder(top: Path, also: Callable[[Path], bool]) -> Iterator[Path]:
             paths = (here / name for name in sorted(files) if not name.startswith("."))
             yield from (path for path in paths if _is_photo(path) or also(path))
         yield from (Path(error.filename or start) for error in closed)
+
+
+def results_in(folder: Path) -> Callable[[str], bool]:
+    """Whether a file of a folder with an earlier result belongs to it, by its name.
+
+    Photos may lie in the same folder, as x_OD.tif and x_OS.tif next to the answer of one of them: what belongs to it
+    begins with the name of its photo, as the folder itself does.
+    """
+    photo = ""
+    with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
+        photo = Path(json.loads((folder / RESULT).read_bytes())["photo"]["name"]).stem
+
+    def belongs(name: str) -> bool:
+        end = RESULT_ENDINGS.search(name)
+        stem = name[: end.start()] if end else ""
+        begins = stem in (photo, folder.name) or folder.name.startswith((f"{stem}-", f"{stem}_"))
+        return bool(RESULT_NAMES.fullmatch(name)) or (bool(stem) and begins)
+
+    return belongs
 
 
 def _is_photo(path: Path) -> bool:

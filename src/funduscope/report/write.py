@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from funduscope.atomic import replacing
-from funduscope.imaging.find_photos import RESULT
+from funduscope.imaging.find_photos import RESULT, RESULT_ENDINGS, RESULT_NAMES
 from funduscope.report.heatmap import pictures
 from funduscope.report.html import report
 from funduscope.report.image_files import mask_tiff, png, write_png
@@ -29,8 +29,6 @@ from funduscope.report.overlay import WIDTH_PX, overlay
 if TYPE_CHECKING:
     from funduscope.inference.findings import Findings
 
-_ALWAYS = re.compile(r"(findings|settings)\.json|overlay\.png|report\.html|explanation_[a-z]+\.png")
-_OF_PHOTO = re.compile(r"_(report\.pdf|sheet\.(html|pdf)|[A-Z]{2,}(\.tif|_prob\.png)|(SR|SEG|SC)\.dcm|fhir\.json)")
 # Files that desktops create in every folder that is opened; they are nobody's work and appear again.
 _DESKTOP = re.compile(r"\.DS_Store|\._.+|(eh)?thumbs\.db|desktop\.ini|\.directory", re.IGNORECASE | re.DOTALL)
 
@@ -176,8 +174,8 @@ def _named_like_results(folder: Path) -> Callable[[str], bool]:
         stems.add(safe_stem(json.loads((folder / RESULT).read_bytes())["photo"]["name"], set(), ""))
     # The longest first: of two stems one may begin as the other does.
     return lambda name: (
-        bool(_ALWAYS.fullmatch(name))
-        or any(name.startswith(stem) and _OF_PHOTO.fullmatch(name, len(stem)) for stem in stems)
+        bool(RESULT_NAMES.fullmatch(name))
+        or any(name.startswith(stem) and RESULT_ENDINGS.fullmatch(name, len(stem)) for stem in stems)
     )
 
 
