@@ -212,6 +212,18 @@ def test_files_of_a_photo_that_is_gone_go_with_it(eyes: Path, reading: ReadingSe
     assert (of["eye1.png"].parent / "notes").is_dir()
 
 
+def test_files_that_were_removed_are_written_again(eyes: Path, reading: ReadingSettings, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    written = replace(reading, files=out / "files")
+    run_batch(eyes / "first", out, written)
+    of = {row["place"]: out / row["files"] for row in pq.read_table(out / "findings.parquet").to_pylist()}
+    shutil.rmtree(of["eye1.png"])
+    run = run_batch(eyes / "first", out, written)
+    assert run["last_run"]["photos"] == 1, "the others are not read again"
+    assert run["photos"] == {"given": 3, "read": 3, "refused": 0, "failed": 0}
+    assert all((folder / "report.html").is_file() for folder in of.values())
+
+
 def test_an_answer_is_kept_whose_files_have_no_place(eyes: Path, reading: ReadingSettings, tmp_path: Path) -> None:
     source, out = tmp_path / "eyes", tmp_path / "out"
     shutil.copytree(eyes / "first", source)

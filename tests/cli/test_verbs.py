@@ -81,6 +81,8 @@ def test_every_verb_helps_with_an_example(command: Command, verb: str):
         ["doctor", ".", "--model", "gone"],
         ["folds", ".", "--out", "f.csv", "--count", "1"],
         ["folds", "gone", "--out", "f.csv"],
+        ["serve", "--deadline", "nan"],
+        ["serve", "--deadline", "inf"],
         ["sing"],
     ],
 )
@@ -94,6 +96,15 @@ def test_wrong_use_is_one_line_and_two(
     assert err.startswith("funduscope: ")
     assert " See `" not in err or re.search(r"[.?] See `funduscope.* --help`\.$", err.strip())
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("verb", ["serve", "app"])
+def test_nothing_is_served_without_a_model(command: Command, tmp_path: Path, verb: str):
+    (tmp_path / "run" / "stages").mkdir(parents=True)
+    for name, says in (("run", "has not ended"), ("run/stages", "is no run folder")):
+        code, out, err = command(verb, "--model", tmp_path / name, "--port", "0" if verb == "serve" else "8599")
+        assert (code, out) == (1, "")
+        assert says in err
 
 
 @pytest.mark.parametrize(("old", "new"), RENAMED.items())

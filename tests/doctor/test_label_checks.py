@@ -120,6 +120,12 @@ def test_many_empty_grades_are_one_finding(idrid: Path, scan_of: ScanOf) -> None
     assert "80 rows have no dr, which 120 other rows have" in found.says
 
 
+def test_rows_without_their_photo_do_not_count_as_labeled(idrid: Path, scan_of: ScanOf) -> None:
+    rows = [f"{PHOTO.format(1)},2", f"{PHOTO.format(2)},3", f"{PHOTO.format(3)},", *(f"gone{k}.jpg," for k in range(9))]
+    _write(idrid / "table.csv", ["path,dr", *rows])
+    assert "has no dr, which 2 other rows have" in _only(_examine(scan_of(idrid / "table.csv")), "empty_label").says
+
+
 def test_an_unknown_patient_is_no_name(idrid: Path, scan_of: ScanOf) -> None:
     _write(idrid / "table.csv", ["path,dr,patient", f"{PHOTO.format(1)},0,NA", f"{PHOTO.format(2)},0,P2"])
     found = _only(_examine(scan_of(idrid / "table.csv")), "impossible_value")

@@ -141,6 +141,7 @@ def test_dicom_objects_are_refused_of_another_file(service: Service, eye: bytes)
         ("POST", "/v1/findings", {"content": ONE_FILE, "headers": CHARSET}, 400, "E_REQUEST"),
         ("POST", "/v1/findings?frame=0", {"content": b"x"}, 422, "E_CONFIG"),
         ("POST", "/v1/findings?forse=true", {"content": b"x"}, 422, "E_CONFIG"),
+        ("POST", "/v1/findings?force=true&force=false", {"content": b"x"}, 422, "E_CONFIG"),
         ("POST", "/v1/findings", {"content": b"x", "headers": {"accept": "text/html"}}, 406, "E_ACCEPT"),
         ("GET", "/v1/findings", {}, 405, "E_METHOD"),
         ("GET", "/docs", {}, 404, "E_NOT_FOUND"),

@@ -13,7 +13,7 @@ from typing import Any, Final
 from funduscope.app import MODEL_VARIABLE
 from funduscope.i18n.errors import PhotoError
 from funduscope.imaging.limits import LIMITS
-from funduscope.inference.loading import absolute
+from funduscope.inference.loading import absolute, check_models
 
 ADDRESS: Final = "127.0.0.1"
 PORT: Final = 8501
@@ -50,11 +50,13 @@ def serve(port: int | None = None, *, headless: bool = False, model: tuple[str, 
     """Serves the page until it is interrupted.
 
     port: None for the first free port from 8501 on; a given port must be free. headless: opens no browser. model: as
-    `funduscope.load` takes them, empty for the shipped one. Raises `PhotoError` E_CONFIG for a port in use.
+    `funduscope.load` takes them, empty for the shipped one. Raises `PhotoError` E_CONFIG for a port in use,
+    `ModelError` for a path that leads to no model.
     """
     from streamlit import config
     from streamlit.web import bootstrap
 
+    check_models(model)
     chosen = free_port(port)
     os.environ[MODEL_VARIABLE] = json.dumps([absolute(name) for name in model])
     print(f"The page is at http://{ADDRESS}:{chosen} (this machine only). Ctrl+C ends it.", flush=True)

@@ -8,6 +8,7 @@ import os
 import posixpath
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, time
 from pathlib import Path
@@ -186,7 +187,11 @@ def _sorting(date: str) -> str | None:
     found = _DATE.match(date)
     if found is None:
         return None if date else ""
-    return "-".join(filter(None, (found[1], *found.group(3, 4)))) + date[found.end() :]
+    year, month, day = found.group(1, 3, 4)
+    with suppress(ValueError):  # of a day that there is not, such as February 31st
+        datetime(int(year), int(month or 1), int(day or 1))
+        return "-".join(filter(None, (year, month, day))) + date[found.end() :]
+    return None
 
 
 def _problem(place: str, named: set[str]) -> str:

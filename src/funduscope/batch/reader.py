@@ -130,6 +130,11 @@ def _result(findings: Findings, place: str, settings: ReadingSettings) -> Result
     )
 
 
+def places_without_files(files: Path, written: Iterable[tuple[str, str]]) -> set[str]:
+    """The places of photos whose folder is not there any more. written: place and name of each that had one."""
+    return {place for place, name in written if not (files / files_folder(place, name)).is_dir()}
+
+
 def remove_old_files(files: Path, answered: Iterable[tuple[str, str]]) -> None:
     """Removes the folders of photos that are answered no more, and what a killed process left half written.
 

@@ -19,7 +19,7 @@ from funduscope.batch.batch_html import page
 from funduscope.batch.columns import LESION_COLUMNS, Column, finding_columns, measure_columns, place_columns
 from funduscope.batch.patients import PATIENT_COLUMNS, patient_rows, sorting_key
 from funduscope.batch.photo_list import PhotoList, open_list
-from funduscope.batch.reader import MEASURES, ReadingSettings, remove_old_files
+from funduscope.batch.reader import MEASURES, ReadingSettings, places_without_files, remove_old_files
 from funduscope.batch.readers import Job, read_all
 from funduscope.batch.store import Result, Store
 from funduscope.batch.tables import lesion_rows, write_csv, write_parquet
@@ -40,6 +40,7 @@ _PACKAGES: Final = (
     "simplejpeg",
 )
 _ANSWERED: Final = "state != 'failed'"
+_WITH_FILES: Final = f"select place, name from results where {_ANSWERED} and code is null"
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,8 @@ def run_batch(
     began = time.monotonic()
     with closing(Store(out, settings)) as store:
         total = store.update(photos, retry_failed)
+        if reading.files is not None:
+            total = store.read_again(places_without_files(reading.files, store.select(_WITH_FILES)))
         if ray and total:
             from funduscope.batch.ray_readers import read_with_ray
 

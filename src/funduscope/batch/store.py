@@ -137,6 +137,14 @@ class Store:
             self._file.execute("delete from results where place not in (select place from photos where is_done)")
         return self.count("select count(*) from photos where not is_done")
 
+    def read_again(self, places: Iterable[str]) -> int:
+        """Forgets what became of these photos, and returns how many are to be read with them."""
+        with self._file:
+            for place in places:
+                self._file.execute("update photos set is_done = 0 where place = ?", (place,))
+                self._file.execute("delete from results where place = ?", (place,))
+        return self.count("select count(*) from photos where not is_done")
+
     def _take(self, position: int, photo: ListedPhoto) -> bool:
         """Takes one photo, and returns whether it was listed earlier and is unchanged."""
         before = self._file.execute("select version from photos where place = ?", (photo.place,)).fetchone()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -22,7 +23,7 @@ def serve(
         int, typer.Option(help="Photos that wait or are read at once; any other is refused.", min=1, metavar="N")
     ] = 16,
     parallel: Annotated[int, typer.Option(help="Photos that are read at once.", min=1, max=64, metavar="N")] = 2,
-    deadline: Annotated[float, typer.Option(help="Time limit per photo, in seconds.", min=1, metavar="S")] = 60,
+    deadline: Annotated[float, typer.Option(help="Seconds that a photo may take.", min=1, max=3600, metavar="S")] = 60,
     max_body: Annotated[
         int, typer.Option("--max-body", help="Largest request body, in MB.", min=1, max=200, metavar="MB")
     ] = 64,
@@ -34,7 +35,7 @@ def serve(
     Reachable from this machine alone unless --host says otherwise, which needs --tokens. The log is one JSON object a
     line. SIGTERM and Ctrl+C end it once what runs is finished; SIGHUP loads the model anew.
     """
-    from funduscope.inference.loading import absolute
+    from funduscope.inference.loading import absolute, check_models
     from funduscope.serve.auth import Tokens
     from funduscope.serve.json_logs import JsonLog
     from funduscope.serve.limits import ServiceLimits
@@ -43,6 +44,9 @@ def serve(
 
     if queue < parallel:
         raise typer.BadParameter("--queue counts the photos that are read, too: it must be at least --parallel.")
+    if math.isnan(deadline):
+        raise typer.BadParameter("--deadline is no number: expected seconds, 1 to 3600.")
+    check_models(model or ())
     most = max_body * 1_000_000
     limits = ServiceLimits(most, queue, parallel, deadline, max(256_000_000, 2 * most))
     settings = WorkerSettings(tuple(map(absolute, model or ())), threads, device.value)

@@ -123,9 +123,10 @@ def _empty(scan: Scan, table: Table) -> Iterator[Finding]:
     """Grades and risks that are empty where most rows have them."""
     for role in _OPTIONAL:
         empty = [row for row in table.rows if role in row.cells and not row.cells[role].text and row.photo is not None]
-        if not empty or len(empty) > len(table.rows) / 2:
+        others = sum(bool(row.cells[role].text) for row in table.rows if role in row.cells)
+        if not empty or len(empty) > others:
             continue
-        column, others = table.roles[role], len(table.rows) - len(empty)
+        column = table.roles[role]
         if len(empty) > MAX_ROWS:
             says = f"{len(empty)} rows have no {column}, which {others} other rows have."
             evidence = {"rows": [row.row for row in empty][:_LISTED], "column": column}

@@ -56,14 +56,17 @@ def load(model: ModelPath | Sequence[ModelPath] | None = None, *, threads: int =
     ensemble. threads: of the processor; 0 leaves the choice to the runtime. device: "cpu", "cuda", or "auto" for a GPU
     where there is one that the runtime can use. Scores next to the model go into its card (inference/model_scores.py).
     Raises `ModelError`, with the code E_HASH if the file is not the one that export.json or the scores name,
-    E_CONFIG if cuda is asked for and not there, or, for damaged weights, `checkpoint.CheckpointError`; `CodedError`
-    with the code E_CONFIG if a clinic's own table of urgency cannot be read (inference/urgency.py).
+    E_CONFIG if cuda is asked for and not there or a model is named twice, or, for damaged weights,
+    `checkpoint.CheckpointError`; `CodedError` with the code E_CONFIG if a clinic's own table of urgency cannot be read
+    (inference/urgency.py).
     """
     check_device(device)
     urgency_table()  # fails here and not at the first photo
     if model is None or isinstance(model, str | os.PathLike):
         return _predictor(model, threads, device)
     members = [_predictor(one, threads, device) for one in model]
+    if len({one.sha256 for one in members}) < len(members):
+        raise ModelError("E_CONFIG", "A model was named twice: in an ensemble each counts once.")
     return members[0] if len(members) == 1 else Ensemble(members)
 
 
@@ -109,6 +112,22 @@ def _predictor(model: ModelPath | None, threads: int, device: Device) -> Predict
     model = "default" if model is None else model
     if isinstance(model, str) and is_shipped(model):
         return _shipped(model, threads, device)
+    path = model_file(model)
+    if path.suffix == ".safetensors":
+        runtime = _torch_runtime(path, threads, device)
+        predictor = Predictor(runtime, batch=runtime.batch)
+    else:
+        predictor = _of_onnx(path, threads, device, _exported(path))
+    _check_parts(predictor.card, path)
+    predictor.folder = path.parent
+    return predictor
+
+
+def model_file(model: ModelPath) -> Path:
+    """The file that a path to a model stands for: itself, or of a run folder its model.
+
+    Raises `ModelError` where there is none: before a page or a service opens, for one.
+    """
     path = Path(model)
     if path.is_dir():
         made = [path / name for name in RUN_FILES if (path / name).is_file()]
@@ -119,14 +138,14 @@ def _predictor(model: ModelPath | None, threads: int, device: Device) -> Predict
         path = made[0]
     if not path.is_file():
         raise ModelError("E_MODEL", f"{path} is not there: expected {EXPECTED}.")
-    if path.suffix == ".safetensors":
-        runtime = _torch_runtime(path, threads, device)
-        predictor = Predictor(runtime, batch=runtime.batch)
-    else:
-        predictor = _of_onnx(path, threads, device, _exported(path))
-    _check_parts(predictor.card, path)
-    predictor.folder = path.parent
-    return predictor
+    return path
+
+
+def check_models(names: Sequence[str]) -> None:
+    """Raises `ModelError` if a name is neither a shipped model's nor that of a file or run folder with a model."""
+    for name in names:
+        if not is_shipped(name):
+            model_file(name)
 
 
 def _check_parts(card: Card, path: Path) -> None:

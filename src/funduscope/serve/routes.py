@@ -127,6 +127,8 @@ def _add_findings(app: FastAPI, workers: Workers, limits: ServiceLimits) -> None
         """Read a photo: JPEG, PNG, TIFF or DICOM, by its content; as the body or as a file of a form."""
         if request.query_params.keys() - {"frame", "force", "subject"}:  # a mistyped `force` would pass unseen
             raise RefusalError("E_CONFIG", "the query has an unknown name: known are frame, force and subject")
+        if len(request.query_params.multi_items()) > len(request.query_params):
+            raise RefusalError("E_CONFIG", "the query has a name twice; expected each once")
         media = choose(", ".join(request.headers.getlist("accept")))
         check_declared(request.headers, limits)
         workers.check_room()
