@@ -140,7 +140,10 @@ def _settings(model: Model, reading: ReadingSettings, columns: Sequence[str]) ->
 
 
 def _check_columns(model: Model, columns: Sequence[str], files: str) -> None:
-    """Raises `CodedError` if a column to be copied has the name of another one."""
+    """Raises `CodedError` if a column to be copied is named twice or has the name of another one."""
+    repeated = [name for name in columns if list(columns).count(name) > 1]
+    if repeated:
+        raise CodedError("E_CONFIG", f"--column {repeated[0]} was given twice; expected each column once")
     findings = [*finding_columns(model.card, (), files), *measure_columns(MEASURES)]
     for own in (findings, [*place_columns(()), *LESION_COLUMNS]):
         names = [*(column.name for column in own), *columns]

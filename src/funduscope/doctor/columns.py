@@ -124,7 +124,7 @@ _MEANINGS: Final[dict[str, tuple[str, Parse]]] = {
     "edema": _whole(1),
     "quality": _word(QUALITY_WORDS),
     "eye": _word(EYES),
-    "patient": ("a name of one patient or visit, or nothing where unknown", _person),
+    "patient": ("the name of one patient or visit (leave the cell empty where it is not known)", _person),
     "empty_masks": _word(EMPTY_WORDS),
     "fold": _whole(99),
     "structure": (

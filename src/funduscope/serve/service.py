@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import signal
 import socket
 from collections.abc import Iterator
@@ -161,7 +162,7 @@ def _listen(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as error:
-        reason = error.strerror or "it is unknown"
+        reason = os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror or "it is unknown"
         raise CodedError(
             "E_CONFIG", f"{host}:{port} cannot be served ({reason}): name others by --host, --port"
         ) from None

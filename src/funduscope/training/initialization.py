@@ -156,7 +156,8 @@ def first_network(recipe: Recipe, folder: Path, init: Sequence[Path]) -> FirstNe
     if recipe.encoder.name != theirs.encoder.name:
         raise TrainingError(
             f"{named(init[0])} has the encoder {theirs.encoder.name}, the recipe {recipe.encoder.name}: none of its "
-            f"weights fit. Set it (--set encoder.name={theirs.encoder.name}), or leave --init out."
+            f"weights fit. Set it (--set encoder.name={theirs.encoder.name}), train the recipe that those weights are "
+            "of, or leave --init out."
         )
     resolved = with_variant(theirs, recipe)
     network = build(resolved)
