@@ -162,7 +162,8 @@ def _listen(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as error:
-        reason = os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror or "it is unknown"
+        number = error.errno or 0  # negative where the name of the host is unknown; otherwise Python adds its own words
+        reason = os.strerror(number) if number > 0 else error.strerror or "it is unknown"
         raise CodedError(
             "E_CONFIG", f"{host}:{port} cannot be served ({reason}): name others by --host, --port"
         ) from None
