@@ -261,6 +261,9 @@ def test_a_model_reaches_the_page_whatever_its_path(tmp_path: Path, monkeypatch:
     from funduscope.app import server, uploads
 
     given = (str(tmp_path / "a:b;c" / "model.onnx"), str(tmp_path / os.fsdecode(b"\xff.onnx")), "fast")
+    for path in given[:2]:
+        Path(path).parent.mkdir(exist_ok=True)
+        Path(path).touch()
     named: list[list[str]] = []
 
     def load(paths: list[str]) -> None:

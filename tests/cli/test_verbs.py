@@ -82,6 +82,7 @@ def test_every_verb_helps_with_an_example(command: Command, verb: str):
         ["folds", ".", "--out", "f.csv", "--count", "1"],
         ["folds", "gone", "--out", "f.csv"],
         ["serve", "--deadline", "nan"],
+        ["predict", "eye.jpg", "--model", "fast", "--model", "fast"],
         ["serve", "--deadline", "inf"],
         ["sing"],
     ],

@@ -18,7 +18,6 @@ from funduscope.imaging.photo import Photo
 from funduscope.inference.card import Card
 from funduscope.inference.ensemble import Ensemble
 from funduscope.inference.findings import Findings
-from funduscope.inference.loading import load
 from funduscope.inference.predictor import Predictor, Views
 from funduscope.inference.runtime import ModelError, Outputs
 from funduscope.inference.witnesses import Witness
@@ -282,12 +281,6 @@ def test_witnesses_are_those_of_the_members_that_answer(painted):
     assert "grade" in alone.by_lesions
     assert "grade" in joined.by_lesions
     assert "grade" in mixed.by_lesions, "a half of the answer rests on the lesions"
-
-
-def test_a_model_counts_once_in_an_ensemble():
-    with pytest.raises(ModelError, match="named twice") as caught:
-        load(["fast", "fast"])
-    assert caught.value.code == "E_CONFIG"
 
 
 def test_of_no_models_there_is_no_ensemble():

@@ -65,9 +65,8 @@ def doctor(
         if out is not None:
             print(f"Every finding with its pictures: {out / 'doctor.html'}")
     if fix is not None and changes is not None and not as_json:
-        print(f"{len(changes)} changes, each with its reason: {fix / changes_file(report)}")
-        if changes:
-            print(f"Paths in repaired tables are as before: copy the files of {fix} over the originals to use them.")
+        then = f". To use them, copy the files of {fix} over the originals: paths in tables are as before"
+        print(f"{len(changes)} changes, each with its reason: {fix / changes_file(report)}{then if changes else ''}")
     if not report.photos:
         complain(f"no photo was found in {data}: expected JPEG, PNG, TIFF or DICOM files")
     return 1 if report.has_errors or not report.photos else 0

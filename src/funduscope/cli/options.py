@@ -52,11 +52,20 @@ def model_name(given: str) -> str:
     return given
 
 
+def named_once(given: list[str] | None) -> list[str] | None:
+    """The models of an ensemble. Raises `typer.BadParameter` if one of them would count twice."""
+    for name in given or ():
+        if (given or []).count(name) > 1:
+            raise typer.BadParameter(f"{name!r} was given twice: each model counts once in an ensemble.")
+    return given
+
+
 ModelOption = Annotated[
     Optional[list[str]],  # noqa: UP045 (typer before 0.17 reads no other spelling of it)
     typer.Option(
         help="default, fast, an ONNX file or a run folder; repeat it for an ensemble.",
         parser=model_name,
+        callback=named_once,
         metavar="MODEL",
     ),
 ]

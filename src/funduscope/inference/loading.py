@@ -56,7 +56,7 @@ def load(model: ModelPath | Sequence[ModelPath] | None = None, *, threads: int =
     ensemble. threads: of the processor; 0 leaves the choice to the runtime. device: "cpu", "cuda", or "auto" for a GPU
     where there is one that the runtime can use. Scores next to the model go into its card (inference/model_scores.py).
     Raises `ModelError`, with the code E_HASH if the file is not the one that export.json or the scores name,
-    E_CONFIG if cuda is asked for and not there or a model is named twice, or, for damaged weights,
+    E_CONFIG if cuda is asked for and not there, or, for damaged weights,
     `checkpoint.CheckpointError`; `CodedError` with the code E_CONFIG if a clinic's own table of urgency cannot be read
     (inference/urgency.py).
     """
@@ -65,8 +65,6 @@ def load(model: ModelPath | Sequence[ModelPath] | None = None, *, threads: int =
     if model is None or isinstance(model, str | os.PathLike):
         return _predictor(model, threads, device)
     members = [_predictor(one, threads, device) for one in model]
-    if len({one.sha256 for one in members}) < len(members):
-        raise ModelError("E_CONFIG", "A model was named twice: in an ensemble each counts once.")
     return members[0] if len(members) == 1 else Ensemble(members)
 
 
