@@ -353,6 +353,22 @@ def test_loading_processes_stay_from_epoch_to_epoch_and_end_with_the_loop(
     assert {child.pid for child in multiprocessing.active_children()} <= before
 
 
+def test_a_loop_that_begins_at_the_second_epoch_equals_one_that_goes_through(
+    quick: Recipe, cases: list[Case], cache: Path, tmp_path: Path
+) -> None:
+    """Starting the loading processes draws a random number, which must not move the epoch's dropout."""
+    recipe = quick.model_copy(update={"training": quick.training.model_copy(update={"epochs": 2, "workers": 1})})
+    _loop(recipe, cases, cache, tmp_path / "through").run()
+    for until in (1, 2):
+        _loop(recipe, cases, cache, tmp_path / "twice").run(until=until)
+    lines = [
+        [{name: value for name, value in line.items() if name not in ("seconds", "waiting_frac")} for line in one]
+        for one in (_lines(tmp_path / "through"), _lines(tmp_path / "twice"))
+    ]
+    assert [line["epoch"] for line in lines[0]] == [1, 2]
+    assert lines[0] == lines[1]
+
+
 def test_too_few_photos_for_a_batch_are_said(quick: Recipe, cases: list[Case], cache: Path, tmp_path: Path) -> None:
     few = [case for case in cases if case.dataset == "idrid-B"][:1]
     with pytest.raises(TrainingError, match=r"fewer than 2 samples.*lower training\.batch"):

@@ -203,7 +203,6 @@ class Loop:
         """One pass. Returns the mean of each loss and of each task weight over the steps that had it, and the learning
         rate of the last step (the encoder's is `encoder_rate_frac` times that)."""
         settings = self.recipe.training
-        torch.manual_seed(settings.seed * 100_003 + epoch + 7919 * self.accelerator.process_index)  # for dropout
         self.batches.epoch, self.batches.mined = epoch - 1, self.state.mined
         self.hard = HardNegatives(self.recipe, self.steps_each[epoch - 1] * settings.batch)
         self._to_training()
@@ -213,6 +212,8 @@ class Loop:
         self.scores = SampleScores()
         started = time.monotonic()
         waiting = _TimedLoader(self.loader)  # which waits for its first batch already
+        # for dropout, and after the loader, which draws a number when it starts its processes: in the first epoch alone
+        torch.manual_seed(settings.seed * 100_003 + epoch + 7919 * self.accelerator.process_index)
         words = f"Epoch {epoch} of {settings.epochs}"
         for step, batch in enumerate(self.progress(waiting, words, steps), 1):
             numbers, rate = self._step(batch, usage, update=step % settings.accumulate == 0 or step == steps)
@@ -255,9 +256,8 @@ class Loop:
         """
         settings, tasks = self.recipe.training, self.recipe.tasks
         self.state.step += 1
-        middle = self._done_frac(
-            settings.accumulate / 2
-        )  # of the batches of an update: at their end a cosine's last rate is 0
+        # that of the middle of an update's batches: at their end a cosine's last rate is 0
+        middle = self._done_frac(settings.accumulate / 2)
         rate = rate_at(middle, settings.warm_up_frac, settings.schedule) * self.plateau.scale
         if settings.schedule == "step":
             rate *= settings.step_factor ** (self.state.epoch // settings.step_epochs)
