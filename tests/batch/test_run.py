@@ -134,6 +134,8 @@ def test_a_batch_is_not_replaced_by_one_of_other_photos(
 def test_another_model_or_setting_is_refused(undisturbed: Path, eyes: Path, reading: ReadingSettings) -> None:
     with pytest.raises(CodedError, match=r"force was true, now false"):
         run_batch(eyes, undisturbed, replace(reading, force=False))
+    with pytest.raises(CodedError, match=r'model was "tiny .*, now "fast .*name another folder'):
+        run_batch(eyes, undisturbed, replace(reading, model=("fast",)))
 
 
 @pytest.mark.parametrize("column", ["grade", "kind", "patient"])

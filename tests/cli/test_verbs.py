@@ -196,7 +196,9 @@ def test_evaluate_continues_and_leaves_nothing_of_it(
     out = tmp_path / "scores"
     with monkeypatch.context() as patched:
         patched.setattr("funduscope.evaluation.evaluate.summarize", stopped)
-        command("evaluate", tiny, "--data", table, "--out", out)
+        assert command("evaluate", tiny, "--data", table, "--out", out)[2].endswith(
+            "interrupted: the same command continues\n"
+        )
     assert not (out / "scores.json").exists()
     code, _, err = command("evaluate", tiny, "--data", table, "--out", out)
     assert code == 0

@@ -113,7 +113,8 @@ def main(arguments: list[str] | None = None) -> int:
         sentence, code = explain(error)
         complain(sentence)
     if code == INTERRUPTED:  # depending on its version, typer returns this code or raises
-        print("funduscope: interrupted", file=sys.stderr)
+        continues = ": the same command continues" if options[0] in ("batch", "evaluate", "train") else ""
+        print(f"funduscope: interrupted{continues}", file=sys.stderr)
     _drop_refused_output()
     return code
 
