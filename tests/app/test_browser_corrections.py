@@ -136,6 +136,15 @@ def test_quick_strokes_and_undos_all_arrive(visitors: Any) -> None:
         page.keyboard.press("Control+z")
         page.wait_for_timeout(100)
     _wait_for_count(page, "SE", before + 1)
+    region = visitor.photo.get_attribute("viewBox")
+    page.mouse.dblclick(box["x"] + box["width"] * 0.3, box["y"] + box["height"] * 0.7)
+    _wait_for_count(page, "SE", before + 2)
+    assert visitor.photo.get_attribute("viewBox") == region, "two quick dots do not zoom"
+    visitor.photo.focus()
+    page.keyboard.press("m")
+    page.keyboard.press("Escape")
+    assert page.locator("[data-tool=view]").get_attribute("aria-pressed") == "true"
+    assert page.locator("button[data-ruler]").get_attribute("aria-pressed") == "true", "the key was the tool's alone"
 
 
 @pytest.mark.slow

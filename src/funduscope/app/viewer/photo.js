@@ -98,7 +98,7 @@ class PhotoPage {
     })]));
     this.marks = make("g", { "data-layer": "landmarks", class: "mark" });
     const svg = make("svg", {
-      "data-photo": true, viewBox: `0 0 ${width} ${height}`, width, height, tabindex: 0, role: "img",
+      "data-photo": true, viewBox: `0 0 ${width} ${height}`, width, height, tabindex: 0, role: "application",
       "aria-label": words.photoLabel,
     }, [
       make("image", { href: data.picture, width, height, preserveAspectRatio: "none" }),
@@ -303,6 +303,9 @@ class PhotoPage {
       tools.up(event, far);
     }, { capture: true });
     svg.addEventListener("pointercancel", (event) => { if (!isOther(event)) abort(); }, { capture: true });
+    svg.addEventListener("dblclick", (event) => { // two quick dots are no wish to zoom
+      if (tools && tools.isActive) event.stopImmediatePropagation();
+    }, { capture: true });
     if (tools) svg.addEventListener("keydown", (event) => tools.key(event));
     svg.addEventListener("keydown", (event) => {
       const what = { n: "next", p: "previous" }[event.key];

@@ -21,7 +21,7 @@ class VisitsPage {
     this.marks = make("g", { "data-layer": "changes", class: "mark" });
     this.ring = make("g", { class: "mark chosen-ring" });
     this.svg = make("svg", {
-      "data-photo": true, viewBox: `0 0 ${side} ${side}`, width: side, height: side, tabindex: 0, role: "img", "aria-label": words.label,
+      "data-photo": true, viewBox: `0 0 ${side} ${side}`, width: side, height: side, tabindex: 0, role: "application", "aria-label": words.label,
     }, [this.under, this.over, this.marks, this.ring]);
     this.names = ["earlier", "later"].map((name) => make("span", {
       class: name === "later" ? "corner is-right" : "corner", "data-visit": name, text: words[name],

@@ -277,7 +277,7 @@ const attachViewer = (() => {
     svg.addEventListener("pointermove", (event) => {
       const before = fingers.get(event.pointerId);
       if (!before) return;
-      if (!event.buttons) { // it was let go where nobody told: a menu was open
+      if (!event.buttons) { // no pointerup arrived, for example because a context menu was open
         fingers.delete(event.pointerId);
         return;
       }
@@ -316,7 +316,7 @@ const attachViewer = (() => {
       ...(toggles["red-free"] ? { r: () => toggle("red-free"), c: () => toggle("contrast") } : {}),
     };
     svg.addEventListener("keydown", (event) => {
-      if (event.ctrlKey || event.metaKey || event.altKey) return;
+      if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return; // a tool has handled the key
       let action = keys[event.key];
       if (isMeasuring()) action = { Enter: measureHere, Escape: () => setRuler(false) }[event.key] || action;
       else if (event.key === "Escape" && chosen) {
