@@ -26,7 +26,7 @@ from research.explanation_facts import keep, mean_of, said, triple
 from research.explanations import cases_of
 
 from funduscope.data.case import Case
-from funduscope.explain.counterfactual import ALL, Answer, changes, without
+from funduscope.explain.counterfactual import ALL, PredictedAnswer, changes, without
 from funduscope.explain.inpaint import margin_px
 from funduscope.explain.map_reliability import FILE
 from funduscope.imaging.framing import CropTransform
@@ -103,7 +103,7 @@ def looked_at(case: Case, predictor: Predictor) -> Iterator[Row]:
         after = without(predictor, found, control, avoid)
         yield Row(
             case.key, case.dataset, case.visit, change.code, asdict(change.before), asdict(change.after),
-            asdict(Answer.of(after)), change.area_frac, float(control.mean()), change.left_frac,
+            asdict(PredictedAnswer.of(after)), change.area_frac, float(control.mean()), change.left_frac,
         )  # fmt: skip
 
 

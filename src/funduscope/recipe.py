@@ -76,7 +76,7 @@ class Recipe(Strict):
         tree = self.model_dump(mode="json") | {"stages": {}, "name": f"{self.name} {name}"}
         for section, values in self.stages[name].items():
             if not isinstance(tree.get(section), dict) or section == "stages":
-                raise ValueError(f"stages.{name} has {section!r}, which is no section of a recipe")
+                raise ValueError(f"stages.{name} has {section!r}, which is not a section of a recipe")
             own = tree[section]
             inner = {k: own[k] | v for k, v in values.items() if isinstance(own.get(k), dict) and isinstance(v, dict)}
             tree[section] = own | values | inner
@@ -234,8 +234,12 @@ class Recipe(Strict):
 def differences(theirs: Recipe, ours: Recipe, most: int = 3) -> str:
     """The settings in which two recipes differ, of a run first: "training.epochs is 4 there and 6 here"."""
     flat = [dict(_flat(one.model_dump(mode="json"))) for one in (theirs, ours)]
-    keys = [key for key in dict.fromkeys((*flat[0], *flat[1])) if flat[0].get(key) != flat[1].get(key)]
-    said = [f"{key} is {flat[0].get(key)!r} there and {flat[1].get(key)!r} here" for key in keys[:most]]
+    unlike = [key for key in dict.fromkeys((*flat[0], *flat[1])) if flat[0].get(key, flat) != flat[1].get(key, flat)]
+    # of an empty section and one with settings, the settings are named
+    keys = [key for key in unlike if not any(other.startswith(f"{key}.") for other in unlike)]
+    there, here = ([repr(one[key]) if key in one else "not set" for key in keys] for one in flat)
+    said = [f"{key} is {first} there and {second} here" for key, first, second in zip(keys, there, here, strict=True)]
+    said = said[:most]
     return "; ".join(said) + (f"; {len(keys) - most} more differ" if len(keys) > most else "")
 
 

@@ -84,9 +84,7 @@ def test_painted_undone_relabeled_and_restored_after_a_restart(serving: Any, vis
     own = page.get_by_test_id("stDialog").get_by_role("heading")
     own.wait_for()
     says = "node => getComputedStyle(node, '::after').content"
-    page.wait_for_function(
-        f"node => ({says})(node).includes('The page has lost its program')", arg=own.element_handle()
-    )
+    page.wait_for_function(f"node => ({says})(node).includes('The page lost its connection')", arg=own.element_handle())
     assert own.evaluate("node => getComputedStyle(node).fontSize") == "0px", "Streamlit's own words are not shown"
     with serving(home, work, tmp_path / "second.txt", int(server.address.rpartition(":")[2])):
         page.reload()

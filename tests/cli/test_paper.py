@@ -97,8 +97,8 @@ def test_many_pages_are_parted_into_files(
     held: list[int] = []
     add = Document.add
 
-    def counted(self: Document, column: list, foot: str) -> None:
-        add(self, column, foot)
+    def counted(self: Document, column: list, footer: str) -> None:
+        add(self, column, footer)
         held.append(self.pages)
 
     monkeypatch.setattr(pdf_outputs, "MAX_PAGES", 2)

@@ -227,10 +227,10 @@ def test_a_photo_without_a_study_is_refused_in_a_sentence(
     photo = save_eye(tmp_path / "eye.jpg")
     code, _, complained = command("predict", photo, "--model", tiny, "--out", tmp_path / "out", "--dicom")
     assert code == 1
-    assert "E_FORMAT: --dicom: the photo is no DICOM file" in complained
+    assert "E_FORMAT: --dicom: the photo is not from a DICOM file" in complained
     assert not (tmp_path / "out" / "eye").exists()
     ask = ClinicalOutputs(OutputOptions(dicom=True)).needs_study(lambda photo: pytest.fail("the model read it"))
-    with pytest.raises(PhotoError, match="no DICOM file"):
+    with pytest.raises(PhotoError, match="not from a DICOM file"):
         ask(Photo.open(photo))
 
 

@@ -389,7 +389,7 @@ def test_train_hands_everything_on(command: Command, table: Path, tmp_path: Path
     assert "no weights to start from" in err
     code, _, err = command("train", "plain", "--data", table, "--run", tmp_path / "run", "--refit", "fast")
     assert code == 1
-    assert "fast is no run that could be repeated" in err
+    assert "fast is not the folder of a run" in err
     (tmp_path / "begun").mkdir()
     for begun, says in (("begun", "begun has no best.safetensors yet"), ("begun/last.safetensors", "is no run that")):
         code, _, err = command(

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from funduscope.explain.attention_maps import attention_maps
-from funduscope.explain.class_activation import SHOWN, TASK_OF, explanation, log_odds_weights
+from funduscope.explain.class_activation import EXPLAINED_TARGETS, TASK_OF, explanation, log_odds_weights
 from funduscope.explain.map_reliability import map_messages
 from funduscope.inference.card import Card
 from funduscope.inference.findings import Findings
@@ -24,7 +24,7 @@ from funduscope.network.joined import JoinedNetwork, build_model
 from funduscope.network.network import Network
 from funduscope.recipe import Recipe
 from funduscope.report.checkpoint_maps import CheckpointMaps
-from funduscope.report.heatmap import pictured
+from funduscope.report.heatmap import map_picture
 from funduscope.report.outline import trace_all
 from funduscope.testing.drawn_eyes import draw_eye
 
@@ -44,7 +44,7 @@ def test_of_a_linear_head_it_is_the_exact_maps_positive_part(built: Built) -> No
     """In the same unit and place, so that both are drawn on one scale; there the exact map is what is shown."""
     network = built(*GRADER)
     found, weights = _found(network, CARD)
-    for target in SHOWN:
+    for target in EXPLAINED_TARGETS:
         exact = explanation(found, target)
         assert exact is not None
         assert weights.explanation(found, target) is not None
@@ -52,7 +52,7 @@ def test_of_a_linear_head_it_is_the_exact_maps_positive_part(built: Built) -> No
         assert explanation(without, target) is None
         told = weights.explanation(without, target)
         assert told is not None
-        assert (told.exact, told.classes, told.chance) == (False, exact.classes, exact.chance)
+        assert (told.exact, told.classes, told.probability) == (False, exact.classes, exact.probability)
         task = TASK_OF[target]
         probs = found.grade_probs if task == "grade" else found.dme_probs
         assert probs is not None
@@ -74,7 +74,7 @@ def test_where_lesions_are_a_second_witness_its_scale_is_the_exact_maps(built: B
     bias = network.heads["grade"].linear.bias.detach().numpy() * 0.4  # pyright: ignore
     constant = float(log_odds_weights(found.grade_probs, exact.classes) @ bias)
     np.testing.assert_allclose(told.evidence, np.maximum(exact.evidence - constant, 0), rtol=1e-3, atol=1e-4)
-    assert told.in_part
+    assert told.also_by_lesions
 
 
 @pytest.mark.parametrize("changes", [(), ("experts.kind=per_task",)])
@@ -86,15 +86,15 @@ def test_hidden_heads_are_explained_and_said_to_be_approximated(
     assert not found.cams
     weights(found, trace_all(found), tmp_path, "eye")
     assert {path.name for path in tmp_path.iterdir()} == {"explanation_referable.png", "explanation_edema.png"}
-    for target in SHOWN:
+    for target in EXPLAINED_TARGETS:
         told = weights.explanation(found, target)
         assert told is not None
         codes = [message.code for message in map_messages(told, found.model_sha256)]
         assert codes[-2:] == ["MAP_BY_GRADIENTS", "MAP_NOT_MEASURED"]
         with Image.open(tmp_path / f"explanation_{target}.png") as picture:
-            np.testing.assert_array_equal(np.asarray(picture), pictured(found, told))
-        as_if_exact = pictured(found, replace(told, exact=True))
-        assert as_if_exact.shape[0] < pictured(found, told).shape[0], "a sentence more says what it is"
+            np.testing.assert_array_equal(np.asarray(picture), map_picture(found, told))
+        as_if_exact = map_picture(found, replace(told, exact=True))
+        assert as_if_exact.shape[0] < map_picture(found, told).shape[0], "a sentence more says what it is"
 
 
 def test_a_model_that_looks_in_the_mirror_too_is_explained_by_both_looks(built: Built) -> None:

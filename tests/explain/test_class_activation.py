@@ -18,7 +18,7 @@ from funduscope.inference.ensemble import Ensemble
 from funduscope.inference.findings import Findings
 from funduscope.inference.predictor import Predictor, Views, calibrated_cams, interpret
 from funduscope.inference.runtime import Outputs
-from funduscope.report.heatmap import MIN_FULL, blend, pictures, strength
+from funduscope.report.heatmap import MIN_FULL, blend, exact_map_pictures, normalized_evidence
 from funduscope.report.write import save
 from funduscope.testing.drawn_eyes import STYLES, draw_eye
 
@@ -71,7 +71,7 @@ def test_a_map_lands_at_its_place_in_the_photo(style: str, place: tuple[int, int
         assert _middle_of(top) == pytest.approx((x, y), abs=1.5), target
     asked = explanation(found, "referable")
     assert asked is not None
-    small = strength(asked, (320, round(320 * eye.pixels.shape[0] / 640)))
+    small = normalized_evidence(asked, (320, round(320 * eye.pixels.shape[0] / 640)))
     assert _middle_of(np.maximum(small - 0.5, 0)) == pytest.approx((x / 2, y / 2), abs=1.5)
     picture = blend(found, asked, 640)
     colored = picture.max(axis=2).astype(int) - picture.min(axis=2)
@@ -115,7 +115,7 @@ def test_the_sentence_on_lesions_names_no_kind_that_the_answer_does_not_weigh() 
     found = Predictor(Hot())(draw_eye(1, width_px=480).pixels)
     asked = explanation(found, "referable")
     assert asked is not None
-    said = map_reliability.map_messages(replace(asked, in_part=True), SHA)
+    said = map_reliability.map_messages(replace(asked, also_by_lesions=True), SHA)
     (in_part,) = (message.text for message in said if message.code == "EXPLAINS_IN_PART")
     assert "lesions" in in_part
     assert "exudates" not in in_part
@@ -194,7 +194,7 @@ def test_an_eye_with_nothing_in_it_stays_dark() -> None:
     found = Predictor(Hot(heat=MIN_FULL / 50))(draw_eye(1, width_px=480).pixels)
     asked = explanation(found, "referable")
     assert asked is not None
-    assert strength(asked, (480, 320)).max() < 0.05
+    assert normalized_evidence(asked, (480, 320)).max() < 0.05
 
 
 def test_the_pictures_are_written_only_if_asked_for(tmp_path) -> None:
@@ -205,7 +205,7 @@ def test_the_pictures_are_written_only_if_asked_for(tmp_path) -> None:
     save(found, tmp_path / "eye")  # in the place of the earlier result, which is known as one
     assert not list((tmp_path / "eye").glob("explanation_*"))
     black = Predictor(Hot())(np.zeros((400, 500, 3), np.uint8))
-    assert pictures(black) == {}
+    assert exact_map_pictures(black) == {}
     save(black, tmp_path / "black", explain=True)
 
 

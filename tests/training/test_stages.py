@@ -177,7 +177,7 @@ def test_a_refit_of_a_run_without_these_stages_is_refused_before_anything_is_wri
 def test_stages_that_have_ended_are_those_of_this_run_or_none(done: Path, staged: Recipe, cases: list[Case]) -> None:
     """Otherwise a network that learned from photos would be said to have kept them apart."""
     before = (done / "run.json").read_bytes()
-    with pytest.raises(TrainingError, match="run of fold 0, not of 2"):
+    with pytest.raises(TrainingError, match="run of fold 0, and this is fold 2"):
         run_recipe(staged, cases, done, fold=2, make_validation=make_validation)
     dilated = Recipe.load("flagship", [*SMALL, "stages.whole.encoder={output_stride=16}"])
     with pytest.raises(TrainingError, match="another recipe"):
@@ -389,7 +389,7 @@ def test_stages_that_do_not_fit_are_refused(staged: Recipe) -> None:
         (["stages.whole.tasks={structures=['OD', 'EX']}"], "each once"),
         (["stages.lesions.views={close_px=256}"], "other views"),
         (["stages.lesions.training={epoch=2}"], "epoch"),
-        (["stages.lesions.network={}"], "no section"),
+        (["stages.lesions.network={}"], "not a section"),
         (['stages."a.b"={}'], "lower-case letters"),
         (["views.close=[]"], "one view"),
         (["views.close=['MA', 'HE', 'EX', 'SE', 'OD']"], "one view a stage"),

@@ -112,7 +112,7 @@ def test_a_run_does_not_go_on_with_other_labels_or_teachers(
     other = [replace(case, labels=replace(case.labels, grade=4)) if case.labels.grade else case for case in cases]
     with pytest.raises(TrainingError, match="other photos or labels"):
         train_network(short, other, folder, fold=0)
-    with pytest.raises(TrainingError, match="other teachers"):
+    with pytest.raises(TrainingError, match="without teachers: .* leave them out"):
         train_network(short, cases, folder, fold=0, start=Start(teachers=(done / "best.safetensors",)))
     assert (folder / "run.json").read_bytes() == before
 
@@ -486,6 +486,17 @@ def test_first_weights_of_another_encoder_are_refused(short: Recipe, tmp_path: P
     other = Recipe.from_toml(short.to_toml(), ["encoder.name=resnet18"])
     with pytest.raises(TrainingError, match=r"has the encoder test_resnet, .*--set encoder\.name=test_resnet"):
         first_network(other, tmp_path / "run", [path])
+
+
+@pytest.mark.usefixtures("use_cache")
+def test_an_answer_that_nothing_teaches_chooses_no_epoch(short: Recipe, cases: list[Case], tmp_path: Path) -> None:
+    """The validation photos have labels that the training photos lack."""
+    taught = [case if case.fold == 1 else case.without({"grade", "fovea", "EX"}) for case in cases]
+    train_network(short, taught, tmp_path, fold=0, make_validation=make_validation)
+    (line, *_) = map(json.loads, (tmp_path / "journal.jsonl").read_text("utf-8").splitlines())
+    validated = " ".join(name for name in line if name.startswith("validation "))
+    assert not any(word in validated for word in ("DR", "fovea", "EX"))
+    assert all(word in validated for word in ("DME", "disc center", "HE"))
 
 
 @pytest.mark.usefixtures("use_cache")

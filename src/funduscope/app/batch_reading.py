@@ -39,7 +39,7 @@ class SavedCorrections:
     data: bytes
 
 
-Answer = tuple[Entry, OpenPhoto] | Failure | SavedCorrections
+UploadResult = tuple[Entry, OpenPhoto] | Failure | SavedCorrections
 
 
 class BatchReading:
@@ -48,11 +48,11 @@ class BatchReading:
     def __init__(self, palette: Palette) -> None:
         self._palette: Palette = palette
         self._waiting: deque[Upload] = deque()
-        self._answers: queue.Queue[Answer] = queue.Queue(maxsize=1)
+        self._answers: queue.Queue[UploadResult] = queue.Queue(maxsize=1)
         self._stopped = threading.Event()
         self._lock = threading.Lock()
         self._is_running = False
-        self._left_over: list[Answer] = []
+        self._left_over: list[UploadResult] = []
         self._began = self._asked = time.monotonic()
         self.count = 0
         """Files in all."""
@@ -76,12 +76,12 @@ class BatchReading:
         # The program waits for the photo being read: ending in the middle of a model's work aborts it.
         threading.Thread(target=self._run, daemon=False).start()
 
-    def take(self) -> list[Answer]:
+    def take(self) -> list[UploadResult]:
         """The answers that came since the last call."""
         now = time.monotonic()
         self._began += max(0.0, now - self._asked - ABANDONED_S)  # rest is no time of reading
         self._asked = now
-        taken: list[Answer] = []
+        taken: list[UploadResult] = []
         with suppress(queue.Empty):
             while True:
                 taken.append(self._answers.get_nowait())
@@ -136,7 +136,7 @@ class BatchReading:
                             self._is_running = False
                         return
 
-    def _read(self, upload: Upload) -> Answer:
+    def _read(self, upload: Upload) -> UploadResult:
         data = upload.data()
         return (
             SavedCorrections(upload.name, data)

@@ -7,7 +7,7 @@ from typing import Final
 
 import streamlit as st
 
-from funduscope.app.batch_reading import Answer, BatchReading
+from funduscope.app.batch_reading import BatchReading, UploadResult
 from funduscope.app.session import Session
 from funduscope.i18n.languages import Words
 
@@ -18,10 +18,12 @@ CANCELED: Final = "batch-canceled"
 """In Streamlit's state: how many files a canceled reading left unread."""
 
 _INTERVAL_S: Final = 1.0
-_MINUTE_S: Final = 90
+_SECONDS_BELOW_S: Final = 90
+"""Below this estimate the page states seconds, from it on minutes."""
+"""Below this estimate the page states seconds, from it on minutes."""
 
 
-def show_batch(session: Session, words: Words, accept: Callable[[Session, Answer], object]) -> None:
+def show_batch(session: Session, words: Words, accept: Callable[[Session, UploadResult], object]) -> None:
     """Takes answers and shows the progress while a reading runs; afterwards what was left unread.
 
     accept: adds an answer to the session.
@@ -44,7 +46,7 @@ def waiting_count() -> int:
     return 0 if reading is None else reading.left
 
 
-def _progress(session: Session, words: Words, accept: Callable[[Session, Answer], object]) -> None:
+def _progress(session: Session, words: Words, accept: Callable[[Session, UploadResult], object]) -> None:
     reading: BatchReading | None = st.session_state.get(BATCH)
     if reading is None:
         return
@@ -70,6 +72,6 @@ def _line(reading: BatchReading, words: Words) -> str:
     line, seconds = words("batch.progress", {"number": reading.done, "count": reading.count}), reading.seconds_left
     if seconds is None:
         return line
-    if seconds < _MINUTE_S:
+    if seconds < _SECONDS_BELOW_S:
         return f"{line}, {words('batch.seconds', {'count': max(5, 5 * round(seconds / 5))})}"
     return f"{line}, {words('batch.minutes', {'count': round(seconds / 60)})}"

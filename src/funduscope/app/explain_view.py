@@ -10,8 +10,8 @@ import streamlit as st
 from funduscope.app.answers import bullet_list, text_table
 from funduscope.app.session import OpenPhoto
 from funduscope.app.uploads import model, run_counterfactual
-from funduscope.explain.class_activation import SHOWN, Explanation, Target, explanation
-from funduscope.explain.counterfactual import ALL, Answer, Change
+from funduscope.explain.class_activation import EXPLAINED_TARGETS, Explanation, Target, explanation
+from funduscope.explain.counterfactual import ALL, Change, PredictedAnswer
 from funduscope.explain.map_reliability import filling_message, map_messages
 from funduscope.i18n.languages import Words
 from funduscope.inference.findings import Findings
@@ -33,7 +33,7 @@ def show_explanation(shown: Findings, opened: OpenPhoto, outlines: Any, words: W
         if not shown.gradable_ok:
             st.caption(words("explain.none"))
             return
-        maps = {target: one for target in SHOWN if (one := explanation(shown, target)) is not None}
+        maps = {target: one for target in EXPLAINED_TARGETS if (one := explanation(shown, target)) is not None}
         network = checkpoint_maps(model())
         if network is not None:
             maps |= _by_network(shown, opened, network, words)
@@ -51,7 +51,7 @@ def _by_network(shown: Findings, opened: OpenPhoto, network: CheckpointMaps, wor
         if not st.button(words("explain.compute"), key="explain-compute"):
             return {}
         with st.spinner(words("explain.computing")):
-            made = [one for target in SHOWN if (one := network.explanation(shown, target)) is not None]
+            made = [one for target in EXPLAINED_TARGETS if (one := network.explanation(shown, target)) is not None]
             gates = jpeg(network.attention_picture(shown, WIDTH_PX), quality=88) if network.gated else None
         opened.by_network = {one.target: one for one in made if not one.exact}, gates
         st.rerun()  # the maps replace the button
@@ -102,6 +102,6 @@ def _table(changes: tuple[Change, ...], words: Words) -> None:
     text_table([words(key) for key in heads], [(name, *_cells(answer)) for name, answer in rows], "fs-even")
 
 
-def _cells(answer: Answer) -> list[str]:
+def _cells(answer: PredictedAnswer) -> list[str]:
     shown = (answer.grade, "{}"), (answer.referable, "{:.0%}"), (answer.dme, "{}"), (answer.edema, "{:.0%}")
     return [UNKNOWN if value is None else form.format(value).replace("%", " %") for value, form in shown]

@@ -17,7 +17,7 @@ from funduscope.data.csv_cells import guarded
 from funduscope.i18n.languages import Words
 from funduscope.report.html import model_line
 from funduscope.report.outline import Palette, color_of
-from funduscope.report.pdf import ACROSS, Document, picture
+from funduscope.report.pdf import TEXT_WIDTH, Document, picture
 from funduscope.report.pdf_page import shortened, swatch
 from funduscope.report.pdf_text import LINE, Text, style
 from funduscope.report.photo_jpegs import jpeg
@@ -67,7 +67,7 @@ def _place(one: Outlined) -> tuple[float | str, float | str]:
 
 def visits_pdf(visits: VisitComparison, earlier: Found, later: Found, words: Words, palette: Palette) -> bytes:
     """One page: what each photo's headline says, both photos registered, and the lesions by kind and change."""
-    half = ACROSS / 2
+    half = TEXT_WIDTH / 2
     heads = [_heads(name, found, words) for name, found in (("earlier", earlier), ("later", later))]
     images = [picture(jpeg(_ringed(visits, which, palette)), half - 8, half - 8) for which in ("gone", "new")]
     cells = [("VALIGN", (0, 0), (-1, -1), "TOP"), ("LEFTPADDING", (0, 0), (-1, -1), 2)]
@@ -82,7 +82,7 @@ def visits_pdf(visits: VisitComparison, earlier: Found, later: Found, words: Wor
     column += [Spacer(1, 6), Text(words("not_a_device"), style(SIZE, color="dim"))]
     document = Document(words.language)
     document.add(column, model_line(later["model"], words))
-    return document.finished()
+    return document.to_bytes()
 
 
 def _heads(name: str, found: Found, words: Words) -> list[Flowable]:
@@ -123,5 +123,8 @@ def _counts(visits: VisitComparison, words: Words, palette: Palette) -> Flowable
     ]
     lines = [("LINEBELOW", (0, 0), (-1, 0), 0.5, LINE), ("BACKGROUND", (0, 0), (-1, -1), HexColor("#ffffff"))]
     return Table(
-        cells, [ACROSS * 0.04, ACROSS * 0.28, *[ACROSS * 0.68 / len(states)] * len(states)], hAlign="LEFT", style=lines
+        cells,
+        [TEXT_WIDTH * 0.04, TEXT_WIDTH * 0.28, *[TEXT_WIDTH * 0.68 / len(states)] * len(states)],
+        hAlign="LEFT",
+        style=lines,
     )

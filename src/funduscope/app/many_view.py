@@ -122,7 +122,7 @@ def show_many(session: Session, words: Words, _: Palette) -> None:
     counts = {
         "count": len(photos),
         "referred": sum(row.refer for row in photos),
-        "ungradable": sum(row.retake for row in photos),
+        "retake": sum(row.retake for row in photos),
     }
     st.markdown(words("many.counts", counts))
     st.caption(words("many.note"))

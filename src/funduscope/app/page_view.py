@@ -12,7 +12,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from funduscope.app.answers import STYLE, bullet_list, escaped, show_grade_first
-from funduscope.app.batch_reading import ZIP, Answer, BatchReading, SavedCorrections, Upload
+from funduscope.app.batch_reading import ZIP, BatchReading, SavedCorrections, Upload, UploadResult
 from funduscope.app.batch_view import BATCH, CANCELED, cancel_batch, show_batch, waiting_count
 from funduscope.app.drafts import continue_draft, delete_drafts, draft_name, drafts, drafts_folder, keep_drafts
 from funduscope.app.many_view import show_many
@@ -246,7 +246,7 @@ def _remove_upload(file_id: str) -> None:
         store.remove_file(context.session_id, file_id)
 
 
-def _accept(session: Session, answer: Answer) -> str | None:
+def _accept(session: Session, answer: UploadResult) -> str | None:
     """Adds a photo with its draft, or saved corrections; returns the photo's key, None for a refused file."""
     if isinstance(answer, SavedCorrections):
         key = restore_corrections(session, answer.data, answer.name)

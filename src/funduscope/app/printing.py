@@ -18,7 +18,7 @@ from funduscope.report.patient_leaflet import PatientLeaflet, compose
 from funduscope.report.patient_leaflet_html import patient_leaflet_html
 from funduscope.report.patient_leaflet_pdf import patient_leaflet_pdf
 from funduscope.report.pdf import Document
-from funduscope.report.pdf_page import PageContent, failure_page, foot, page
+from funduscope.report.pdf_page import PageContent, failure_page, footer, page
 from funduscope.report.photo_jpegs import marked_jpeg, unmarked_jpeg
 
 
@@ -62,13 +62,13 @@ def pages_pdf(session: Session, keys: Sequence[str], words: Words) -> bytes:
         entry, found = session.entries[key], session.found(key)
         corrections = describe(session.history(key).now, words)
         on_paper = PageContent(found, session.picture(key), entry.palette, figures, corrections)
-        line = f"{foot(found, words)} {words('paper.page', {'number': number, 'count': count})}"
+        line = f"{footer(found, words)} {words('paper.page', {'number': number, 'count': count})}"
         document.add(page(on_paper, words), line)
     for number, one in enumerate(session.refused, start=len(keys) + 1):
         sentence = words.error(one.code, one.says, LIMITS.in_sentences)
         line = words("paper.page", {"number": number, "count": count})
         document.add(failure_page(one.photo_name, sentence, one.code, words), line)
-    return document.finished()
+    return document.to_bytes()
 
 
 def page_pdf(shown: Findings, now: Corrections, words: Words, palette: Palette) -> bytes:
@@ -77,5 +77,5 @@ def page_pdf(shown: Findings, now: Corrections, words: Words, palette: Palette) 
     figures = shown.card.about.get("figures", ())
     document = Document(words.language)
     on_paper = PageContent(found, marked_jpeg(shown, palette), palette, figures, describe(now, words))
-    document.add(page(on_paper, words), foot(found, words))
-    return document.finished()
+    document.add(page(on_paper, words), footer(found, words))
+    return document.to_bytes()

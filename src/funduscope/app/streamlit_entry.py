@@ -12,7 +12,7 @@ try:
     show()
 except Exception as fault:
     log = logging.getLogger("funduscope.app")
-    log.error("the page met an unexpected %s", type(fault).__name__)
+    log.error("unexpected %s while the page ran", type(fault).__name__)
     log.debug("traceback", exc_info=fault)
     code, says = code_and_sentence(fault, "a fault of this program")
     error(f"{Words(requested_language()).error(code, says, {})} ({code})")

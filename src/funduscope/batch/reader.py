@@ -29,7 +29,7 @@ from funduscope.report.write import is_result, save
 MEASURES: Final = ("brightness", "contrast", "chroma", "sharpness", "seen")
 """The measures of `quality.image_measures` whose drift is shown."""
 
-UNEXPECTED: Final = "an unexpected error met this photo"
+UNEXPECTED: Final = "an unexpected error occurred while this photo was read"
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def run_reader(pipe: Connection, settings: ReadingSettings) -> None:
     try:
         model = settings.load()
     except Exception as error:
-        pipe.send(code_and_sentence(error, "an unexpected error met the model"))
+        pipe.send(code_and_sentence(error, "an unexpected error occurred while the model was loaded"))
         return
     pipe.send(None)
     while True:

@@ -30,8 +30,8 @@ def compare(
 ) -> int:
     """Compare runs: scores, costs and significant differences.
 
-    Missing scores are computed from --data and kept in each run's folder, in the place of those of other photos. The
-    page compare.html is written to --out.
+    Missing scores are computed from --data and stored in each run's folder, where they replace scores of other photos.
+    The page compare.html is written to --out.
     """
     from funduscope.cli.terminal import tracked
     from funduscope.compare.report import compare_runs

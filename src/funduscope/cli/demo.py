@@ -19,14 +19,14 @@ def demo(out: OutFolder = None, model: ModelOption = None) -> int:
 
     from funduscope.cli.terminal import complain, sentence
     from funduscope.inference.loading import load
-    from funduscope.report.results_folder import OutputOptions, answers, open_results
+    from funduscope.report.results_folder import OutputOptions, open_results, read_photos
 
     predictor = load(model or None)
     with (
         resources.as_file(demo_photo()) as photo,
         open_results(out or Path(DEMO_FOLDER), many=False, options=OutputOptions()) as write,
     ):
-        found, folder = next(write(path, answer) for path, answer in answers(predictor, [photo]))
+        found, folder = next(write(path, answer) for path, answer in read_photos(predictor, [photo]))
     if folder is None:
         complain(f"{DEMO_PHOTO}: {found['error']['code']}: {found['error']['says']}")
         return 1

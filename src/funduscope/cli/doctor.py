@@ -38,8 +38,8 @@ def doctor(
 ) -> int:
     """Find errors in a data set before a model is trained on it.
 
-    doctor.html and doctor.json are written to --out. The exit code is 1 if there is an error, which would spoil a
-    training or a score. DATA is only read. Examined photos are kept in a cache, so that a stopped run continues.
+    doctor.html and doctor.json are written to --out. The exit code is 1 if there is an error, which would make a
+    training or a score wrong. DATA is only read. Examined photos are kept in a cache, so that a stopped run continues.
     """
     import json
 

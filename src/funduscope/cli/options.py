@@ -114,7 +114,7 @@ def _reference(given: str | None) -> str | None:
     from funduscope.report.fhir import REFERENCE
 
     if given is not None and not re.fullmatch(REFERENCE, given):
-        raise typer.BadParameter(f"{given!r} is no reference to a patient; expected one such as Patient/123.")
+        raise typer.BadParameter(f"{given!r} is not a reference to a patient: expected one such as Patient/123.")
     return given
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from funduscope.cli.terminal import complain, sentence, shown, tracked
 from funduscope.cli.termination import interrupted_by_sigterm
-from funduscope.explain.class_activation import SHOWN, TASK_OF
+from funduscope.explain.class_activation import EXPLAINED_TARGETS, TASK_OF
 from funduscope.i18n.errors import PhotoError
 from funduscope.imaging.dicom_file import is_dicom
 from funduscope.imaging.find_photos import START_BYTES
@@ -19,20 +19,20 @@ from funduscope.imaging.limits import may_be_read
 from funduscope.imaging.photo import Photo, frame_numbers
 from funduscope.inference.findings import Failure, Findings
 from funduscope.report.model_maps import checkpoint_maps
-from funduscope.report.outline import Traced
+from funduscope.report.outline import ExtraOutputs, Traced
 from funduscope.report.pdf_outputs import PdfOutputs
 from funduscope.report.result_places import ResultPlaces
 from funduscope.report.results_folder import (
     SUMMARY,
-    Answer,
     OutputOptions,
+    PhotoResult,
     Unchanged,
     Written,
-    answers,
     earlier_results,
-    internal,
+    internal_failure,
     new_folder,
     open_results,
+    read_photos,
     results_in,
 )
 
@@ -44,11 +44,6 @@ NOTHING_TO_EXPLAIN = (
     "--explain: this model gives neither grade nor edema risk, and only their evidence is drawn; the outlines of its"
     " structures are in the overlay"
 )
-NEEDS_STUDY = (
-    "--dicom: the photo is no DICOM file; expected one: the results go into the study of their source, "
-    "so leave out --dicom for this photo"
-)
-ExtraOutputs = Callable[[Findings, Traced, Path, str], None]
 
 
 def predict_all(
@@ -84,7 +79,7 @@ def predict_all(
         write = stack.enter_context(written) if written else _unwritten
         earlier = _earlier(answer, None if again else places, options, many=many)
         ask = partial(answer, force=True) if options.force else answer
-        stream = answers(clinical.needs_study(ask) if folder and options.dicom else ask, paths, earlier)
+        stream = read_photos(clinical.needs_study(ask) if folder and options.dicom else ask, paths, earlier)
         for path, result in stream if as_json else tracked(stream, "Reading", expected):
             count += 1
             unchanged += isinstance(result, Unchanged)
@@ -143,7 +138,7 @@ def _add_page(pdfs: PdfOutputs, failure: Failure, result: Findings | Failure) ->
         except OSError:
             raise
         except Exception as error:
-            failure = internal(Path(failure.photo_name), error)
+            failure = internal_failure(Path(failure.photo_name), error)
         else:
             return
     pdfs.add_failure(failure)
@@ -161,7 +156,9 @@ def _say_what_has_no_map(answer: Callable[..., Findings], *, lacks_maps: bool) -
 def _lacks_maps(findings: Findings) -> bool:
     """Whether the findings have an answer without an exact map."""
     answers = {"grade": findings.grade, "dme": findings.dme}
-    return any(answers[TASK_OF[target]] is not None and TASK_OF[target] not in findings.cams for target in SHOWN)
+    return any(
+        answers[TASK_OF[target]] is not None and TASK_OF[target] not in findings.cams for target in EXPLAINED_TARGETS
+    )
 
 
 class ClinicalOutputs:
@@ -173,11 +170,12 @@ class ClinicalOutputs:
         """The file of the photo whose results are written next."""
 
     def needs_study(self, answer: Callable[[Photo], Findings]) -> Callable[[Photo], Findings]:
-        """The same function, which raises `PhotoError` for a photo that is no DICOM file before the model reads it."""
+        """The same function, which raises `PhotoError` for a photo of no DICOM file before the model reads it."""
+        from funduscope.dicom.source import NO_STUDY
 
         def answer_of_study(photo: Photo) -> Findings:
             if photo.dicom_frame is None:
-                raise PhotoError("E_FORMAT", NEEDS_STUDY)
+                raise PhotoError("E_FORMAT", f"--dicom: {NO_STUDY}")
             return answer(photo)
 
         return answer_of_study
@@ -218,7 +216,7 @@ def _remove_if_empty(folder: Path) -> None:
         folder.rmdir()
 
 
-def _unwritten(path: Path, result: Answer) -> Written:
+def _unwritten(path: Path, result: PhotoResult) -> Written:
     """The JSON object of a result that is not written. Lesions are measured only here, and an error fails the photo."""
     if isinstance(result, Unchanged):
         return result.found, result.folder
@@ -226,7 +224,7 @@ def _unwritten(path: Path, result: Answer) -> Written:
         found = result.to_dict()
         json.dumps(found, allow_nan=False)
     except Exception as error:
-        found = internal(path, error).to_dict()
+        found = internal_failure(path, error).to_dict()
     return found, None
 
 

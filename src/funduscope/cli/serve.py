@@ -45,7 +45,7 @@ def serve(
     if queue < parallel:
         raise typer.BadParameter("--queue counts the photos that are read, too: it must be at least --parallel.")
     if math.isnan(deadline):
-        raise typer.BadParameter("--deadline is no number: expected seconds, 1 to 3600.")
+        raise typer.BadParameter("--deadline is not a number: expected seconds, 1 to 3600.")
     check_models(model or ())
     most = max_body * 1_000_000
     limits = ServiceLimits(most, queue, parallel, deadline, max(256_000_000, 2 * most))

@@ -245,7 +245,9 @@ def split_comparable(runs: Sequence[Run]) -> tuple[list[Run], dict[str, str]]:
     reasons: dict[str, str] = {}
     for run in runs:
         other = [run.unfinished] if run.unfinished else []
-        other += [f"test fold {run.fold} instead of {fold}"] if run.fold != fold else []
+        if run.fold != fold:
+            own, wanted = ("no test fold" if one is None else f"test fold {one}" for one in (run.fold, fold))
+            other.append(f"{own} instead of {wanted}")
         other += [f"another budget: {run.budget}"] if run.budget != budget else []
         if other:
             reasons[run.name] = "; ".join(other)

@@ -61,7 +61,7 @@ class JournalLine(_Part):
     def _routes(self) -> JournalLine:
         for name, value in (self.model_extra or {}).items():
             if name.startswith(("experts ", "weight ")) and not isinstance(value, int | float):
-                raise ValueError(f"{name} is no number")
+                raise ValueError(f"{name} is not a number")
         return self
 
 

@@ -7,7 +7,7 @@ nothing downstream may turn absence into a label.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from numbers import Integral
 from pathlib import Path
@@ -178,6 +178,17 @@ class Labels:
         """The center of a landmark of the vocabulary in the photo's pixels; None if it is not known."""
         return {"optic_disc": self.disc_xy, "fovea": self.fovea_xy}[landmark]
 
+    def without(self, names: Collection[str]) -> Labels:
+        """The labels but for those of these structures, photo tasks and landmarks. A mask of either exudate needs both
+        kinds."""
+        codes = {*names, *([EITHER_EXUDATE] if {"EX", "SE"} & {*names} else [])}
+        kept = {
+            what: {code: value for code, value in getattr(self, what).items() if code not in codes}
+            for what in ("classes", "masks", "votes", "experts", "boxes")
+        }
+        own = {"grade": "grade", "dme": "dme", "optic_disc": "disc_xy", "fovea": "fovea_xy"}
+        return replace(self, **kept, **{own[name]: None for name in names if name in own})
+
 
 @dataclass(frozen=True)
 class Case:
@@ -205,6 +216,10 @@ class Case:
     def of(cls, dataset: str, path: Path, labels: Labels, visit: str = "") -> Case:
         """The case of a photo in a data set where no file name (without suffix) repeats. visit: if none, its own."""
         return cls(f"{dataset}/{path.stem}", dataset, path.stem, path, f"{dataset}/{visit or path.stem}", labels)
+
+    def without(self, names: Collection[str]) -> Case:
+        """The same case but for the labels of these structures, photo tasks and landmarks."""
+        return replace(self, labels=self.labels.without(names))
 
     def in_fold(self, fold: int | None, visit: str | None = None) -> Case:
         """The same case with this fold, and with this visit where one is given."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from funduscope.inference.findings import Findings
 
 NO_STUDY: Final = (
-    "the photo was read from no DICOM file; expected one: DICOM objects refer to the study of their source"
+    "the photo is not from a DICOM file, and DICOM results go into the study of their source: leave them out for it"
 )
 _PATIENT_AND_STUDY: Final = (
     *("SpecificCharacterSet", "PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex"),

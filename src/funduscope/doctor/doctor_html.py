@@ -70,7 +70,7 @@ def _section(findings: Sequence[Finding], thumbnail: Thumbnail) -> dict[str, Any
         "severity": findings[0].severity,
         "group": kind.group,
         "title": kind.title,
-        "spoils": kind.why,
+        "why": kind.why,
         "advice": findings[0].advice,
         "count": len(findings),
         "cards": [_card(one, thumbnail) for one in findings[:SHOWN]],

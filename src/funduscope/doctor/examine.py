@@ -53,7 +53,7 @@ class Report:
 
     @property
     def has_errors(self) -> bool:
-        """Whether any finding spoils a training or a score."""
+        """Whether any finding makes a training or a score wrong."""
         return any(one.severity == "error" for one in self.findings)
 
     def to_dict(self) -> dict[str, Any]:

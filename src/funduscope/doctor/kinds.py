@@ -10,7 +10,7 @@ from typing import Final, Literal, get_args
 Group = Literal["Duplicates", "Photographs", "Cameras", "Labels", "Masks", "Joins", "Splits", "Label noise"]
 Severity = Literal["error", "warning", "info"]
 SEVERITIES: Final[tuple[Severity, ...]] = ("error", "warning", "info")
-"""Worst first. error: a training or a score is spoiled; warning: it may be; info: worth knowing."""
+"""Worst first. error: it makes a training or a score wrong; warning: it may; info: worth knowing."""
 
 
 @dataclass(frozen=True, slots=True)

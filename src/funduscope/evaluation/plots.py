@@ -88,7 +88,7 @@ def _precision_recall(dataset: str, scores: Scores, states: dict[str, Any]) -> F
         label = f"{Question(question.subject).title}: area {value:.2f} (prevalence {prevalence:.2g} %)"
         axes.plot(curve["recall"], curve["precision"], color=color, linestyle=style, linewidth=2, label=label)
     photos = max(states[question.name]["photos"] for question in questions)
-    axes.set(xlim=(0, 1), ylim=(0, 1.02), title=f"{dataset}: pixels at 33 thresholds, up to {photos} photos")
+    axes.set(xlim=(0, 1), ylim=(0, 1.02), title=f"{dataset}: pixels at 33 thresholds, up to {_photos(photos)}")
     axes.set(xlabel="recall (share of true pixels found)", ylabel="precision (share of found pixels that are true)")
     figure.legend(loc="outside lower center", frameon=False, fontsize=9, ncols=1)
     return figure
@@ -114,7 +114,9 @@ def _confusions(dataset: str, scores: Scores, states: dict[str, Any]) -> Figure 
         kappa, accuracy = (scores.number(ScoreKey(dataset, Question(name), score)) for score in ("kappa", "accuracy"))
         refused = states[name]["refused"]
         refused = f"\n{refused} refused, counted as the furthest {what}" if refused else ""
-        axes.set_title(f"{dataset}: {name}, {counts.sum()} photos\nkappa {kappa:.2f}, accuracy {accuracy:.2f}{refused}")
+        axes.set_title(
+            f"{dataset}: {name}, {_photos(counts.sum())}\nkappa {kappa:.2f}, accuracy {accuracy:.2f}{refused}"
+        )
     return figure
 
 
@@ -136,7 +138,7 @@ def _reliability(dataset: str, scores: Scores, states: dict[str, Any]) -> Figure
         expected = "" if bias is None else f" ({bias:.3f} if calibrated)"
         axes.set(xlim=(0, 1.03), ylim=(-0.03, 1.03), xlabel="mean confidence (highest probability)", ylabel="accuracy")
         axes.set_aspect("equal")
-        axes.set_title(f"{dataset}: {name}, {counts.sum():.0f} photos\nECE {ece:.3f}{expected}")
+        axes.set_title(f"{dataset}: {name}, {_photos(round(counts.sum()))}\nECE {ece:.3f}{expected}")
         axes.legend(loc="lower right", frameon=False, fontsize=9)
     return figure
 
@@ -158,7 +160,7 @@ def _distances(dataset: str, scores: Scores, states: dict[str, Any]) -> Figure |
         scale = partial(np.multiply, 1 / DISC_DIAMETER_PX), partial(np.multiply, DISC_DIAMETER_PX)
         axes.secondary_xaxis("top", functions=scale).set_xlabel("disc diameters", fontsize=9)
         missed = f", {states[name]['missed']} not found" if states[name]["missed"] else ""
-        axes.set_title(f"{dataset}: {name}, {len(distances)} photos{missed}")
+        axes.set_title(f"{dataset}: {name}, {_photos(len(distances))}{missed}")
         axes.legend(loc="upper right", frameon=False, fontsize=9)
     return figure
 
@@ -209,7 +211,7 @@ def _rankings(photos: list[PhotoScore]) -> list[tuple[str, str, str | None, tupl
         key = f"{code} IoU" if code == "OD" else f"{code} Dice"
         known = [photo for photo in photos if photo.row.get(key) is not None]
         if known:
-            title = f"by {Question(key).title}; {LEGEND}"
+            title = f"by {Question(key).title}\n{LEGEND}"
             rankings.append((code, title, code, _ends(known, lambda photo, key=key: photo.row[key])))
     return rankings
 
@@ -281,6 +283,10 @@ def _tile(photo: PhotoScore, code: str | None) -> np.ndarray:
         truth[true & found], truth[true & ~found] = RIGHT, MISSED
         answer[true & found], answer[found & ~true] = RIGHT, FALSE
     return np.vstack([truth, np.full((GAP_PX, size[0], 3), 255, np.uint8), answer])
+
+
+def _photos(count: int) -> str:
+    return "1 photo" if count == 1 else f"{count} photos"
 
 
 def _figure(columns: int, width: float, height: float, rows: int = 1) -> tuple[Figure, list[Axes]]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Target = Literal["grade", "referable", "dme", "edema"]
 
-SHOWN: Final[tuple[Target, ...]] = ("referable", "edema")
+EXPLAINED_TARGETS: Final[tuple[Target, ...]] = ("referable", "edema")
 """The answers explained to users: the two decisions. "Why this grade" has no place to point at where the grade is 0,
 and between neighboring grades it points at their difference, which is not the disease."""
 
@@ -41,18 +41,18 @@ class Explanation:
     """The evidence for one answer by place.
 
     evidence: (n, n) float32 over the frame, in log odds: positive for `classes` of `task`, negative against; its mean
-    is the log odds up to a constant. chance: the probability of `classes`. in_part: the answer also depends on the
-    lesions that were outlined, which the map does not show. exact: an exact map; otherwise it holds to first order and
-    shows only evidence in favor.
+    is the log odds up to a constant. probability: of `classes`. also_by_lesions: the answer also depends on the lesions
+    that were outlined, which the map does not show. exact: an exact map; otherwise it holds to first order and shows
+    only evidence in favor.
     """
 
     target: Target
     task: str
     classes: tuple[int, ...]
-    chance: float
+    probability: float
     evidence: np.ndarray
     transform: CropTransform
-    in_part: bool = False
+    also_by_lesions: bool = False
     exact: bool = True
 
 
@@ -72,14 +72,16 @@ def explanation(findings: Findings, target: Target, otherwise: EvidenceOf | None
         return None
     several = {"referable": range(REFERABLE_FROM, len(GRADES)), "edema": range(1, len(DME_RISKS))}
     classes = tuple(several.get(target, (answer,)))
-    in_part = task in findings.by_lesions
-    chance = float(probs[list(classes)].sum())
+    also_by_lesions = task in findings.by_lesions
+    probability = float(probs[list(classes)].sum())
     if cams is not None:
         evidence = np.tensordot(log_odds_weights(probs, classes), cams, axes=1).astype(np.float32)
     else:
         assert otherwise is not None
         evidence = otherwise(task, classes)
-    return Explanation(target, task, classes, chance, evidence, findings.transform, in_part, exact=cams is not None)
+    return Explanation(
+        target, task, classes, probability, evidence, findings.transform, also_by_lesions, exact=cams is not None
+    )
 
 
 def log_odds_weights(probs: np.ndarray, classes: Sequence[int]) -> np.ndarray:

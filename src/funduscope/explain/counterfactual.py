@@ -23,7 +23,7 @@ ALL: Final = "all"
 
 
 @dataclass(frozen=True)
-class Answer:
+class PredictedAnswer:
     """The compared answer: grade and edema risk, and the probabilities of grade 2 or more and of risk 1 or more.
 
     None if the model has no such task.
@@ -35,7 +35,7 @@ class Answer:
     edema: float | None
 
     @classmethod
-    def of(cls, findings: Findings) -> Answer:
+    def of(cls, findings: Findings) -> PredictedAnswer:
         """The answer in findings."""
         edema = None if findings.dme_probs is None else float(findings.dme_probs[1:].sum())
         return cls(findings.grade, findings.referable_probability, findings.dme, edema)
@@ -49,8 +49,8 @@ class Change:
     """
 
     code: str
-    before: Answer
-    after: Answer
+    before: PredictedAnswer
+    after: PredictedAnswer
     area_frac: float
     left_frac: float | None
 
@@ -69,7 +69,7 @@ def counterfactual(model: Model, findings: Findings) -> tuple[Change, ...]:
 
 def changes(model: Model, findings: Findings, masks: Mapping[str, np.ndarray]) -> Iterator[Change]:
     """As `counterfactual`, for given masks: structure code to (H, W) bool, none of them empty."""
-    before = Answer.of(findings)
+    before = PredictedAnswer.of(findings)
     every = np.zeros((findings.photo.height, findings.photo.width), bool)
     for mask in masks.values():
         every |= mask
@@ -78,7 +78,7 @@ def changes(model: Model, findings: Findings, masks: Mapping[str, np.ndarray]) -
         left = None
         if code in after.codes:
             left = float(np.count_nonzero(after.mask(code) & mask) / np.count_nonzero(mask))
-        yield Change(code, before, Answer.of(after), float(mask.mean()), left)
+        yield Change(code, before, PredictedAnswer.of(after), float(mask.mean()), left)
 
 
 def without(model: Model, findings: Findings, mask: np.ndarray, avoid: np.ndarray | None = None) -> Findings:

@@ -54,13 +54,13 @@ def inpaint(
     """
     small = transform.image_to_frame(pixels)
     hole = _dilated(transform.map_to_frame(mask) > 0, margin_px(transform))
-    barred = hole | ~_field(small)
+    excluded = hole | ~_field(small)
     if avoid is not None:
-        barred |= _dilated(transform.map_to_frame(avoid) > 0, margin_px(transform))
+        excluded |= _dilated(transform.map_to_frame(avoid) > 0, margin_px(transform))
     result = pixels.copy()
-    if not hole.any() or barred.all():
+    if not hole.any() or excluded.all():
         return result
-    ground = _membrane(small.astype(np.float32), hole, ~barred)
+    ground = _membrane(small.astype(np.float32), hole, ~excluded)
     # The depth of a pixel inside the hole. New and old pixels are blended over the outer half of the margin.
     depth = cv2.distanceTransform(np.pad(hole, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
     share = np.clip(depth / (margin_px(transform) / 2), 0, 1)
@@ -68,7 +68,9 @@ def inpaint(
     for one in range(1, count):
         box, own = _Box(*(int(value) for value in stats[one, :4])), labels == one
         _smooth(ground, own, box)
-        _blend(result, pixels, transform, (ground, np.where(own, share, 0)), box, _calm_places(small, own, barred, box))
+        _blend(
+            result, pixels, transform, (ground, np.where(own, share, 0)), box, _grain_sources(small, own, excluded, box)
+        )
     return result
 
 
@@ -105,8 +107,8 @@ def _membrane(image: np.ndarray, hole: np.ndarray, known: np.ndarray) -> np.ndar
     filled = _ratio(*levels[-1])
     for sums, weights in levels[-2::-1]:
         coarse = cv2.resize(filled, sums.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-        some = weights[..., None] > 0
-        filled = np.where(some, _ratio(sums, weights), coarse)
+        is_known = weights[..., None] > 0
+        filled = np.where(is_known, _ratio(sums, weights), coarse)
     ground = np.where(hole[..., None], filled, image)
     # Pixels that are no source (another lesion next to the hole) are replaced too, so that they do not bleed into the
     # edge of the hole.
@@ -133,20 +135,21 @@ def _around(image: np.ndarray, known: np.ndarray) -> np.ndarray:
     return _ratio(cv2.blur(image * weight[..., None], size), cv2.blur(weight, size))
 
 
-def _calm_places(small: np.ndarray, own: np.ndarray, barred: np.ndarray, box: _Box) -> Places:
+def _grain_sources(small: np.ndarray, own: np.ndarray, excluded: np.ndarray, box: _Box) -> Places:
     """For each part of a hole the calmest fully clean place nearby; parts without one are left out."""
     places: Places = []
     for top in range(box.top, box.top + box.height, TILE_PX):
         for left in range(box.left, box.left + box.width, TILE_PX):
             size = min(TILE_PX, box.left + box.width - left), min(TILE_PX, box.top + box.height - top)
             part = _Box(left, top, *size)
-            shift = _calm_shift(small, own, barred, part) if part.of(own).any() else None
+            shift = _grain_offset(small, own, excluded, part) if part.of(own).any() else None
             if shift is not None:
                 places.append((part, shift))
     return places
 
 
-def _calm_shift(small: np.ndarray, own: np.ndarray, barred: np.ndarray, part: _Box) -> tuple[int, int] | None:
+def _grain_offset(small: np.ndarray, own: np.ndarray, excluded: np.ndarray, part: _Box) -> tuple[int, int] | None:
+    """The offset, in frame pixels, of the place whose green varies least; None if every place has excluded pixels."""
     inside = part.of(own)
     calm: list[tuple[float, tuple[int, int]]] = []
     for stretch in (1.1, 1.8, 3.0, 5.0):
@@ -154,7 +157,7 @@ def _calm_shift(small: np.ndarray, own: np.ndarray, barred: np.ndarray, part: _B
             shift = round(across * (part.width + 8) * stretch), round(down * (part.height + 8) * stretch)
             there = part._replace(left=part.left + shift[0], top=part.top + shift[1])
             ends = there.left + there.width, there.top + there.height
-            if min(there[:2]) >= 0 and max(ends) <= len(small) and not (there.of(barred) & inside).any():
+            if min(there[:2]) >= 0 and max(ends) <= len(small) and not (there.of(excluded) & inside).any():
                 calm.append((float(there.of(small[..., 1])[inside].std()), shift))
     return min(calm, key=lambda place: place[0])[1] if calm else None
 
@@ -173,12 +176,14 @@ def _blend(
     x0, y0, x1, y1 = _in_photo(_Box(box.left - 1, box.top - 1, box.width + 2, box.height + 2), transform)
     if x1 <= x0 or y1 <= y0:
         return
-    way = np.array([
+    photo_to_frame = np.array([
         [1 / scale, 0, (x0 + 0.5 - transform.left_px) / scale - 0.5],
         [0, 1 / scale, (y0 + 0.5 - transform.top_px) / scale - 0.5],
     ])  # fmt: skip
     ground, share = (
-        cv2.warpAffine(plane.astype(np.float32), way, (x1 - x0, y1 - y0), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+        cv2.warpAffine(
+            plane.astype(np.float32), photo_to_frame, (x1 - x0, y1 - y0), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        )
         for plane in ground_share
     )
     for part, shift in places:

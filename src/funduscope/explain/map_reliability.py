@@ -39,8 +39,8 @@ def map_messages(explained: Explanation, model_sha256: str) -> tuple[Message, ..
     """The sentences shown with a map: what it shows, and how reliable it is."""
     codes = {"referable": "EXPLAINS_REFERABLE", "edema": "EXPLAINS_EDEMA"}
     target = explained.target
-    shown = [message(codes[target], {"chance": round(explained.chance, 4)})] if target in codes else []
-    if explained.in_part:
+    shown = [message(codes[target], {"chance": round(explained.probability, 4)})] if target in codes else []
+    if explained.also_by_lesions:
         shown.append(message("EXPLAINS_IN_PART"))
     if not explained.exact:  # the measurements are of exact maps
         return (*shown, message("MAP_BY_GRADIENTS"), message("MAP_NOT_MEASURED"))

@@ -96,7 +96,8 @@ def weights_of(model: ModelPath) -> Path:
     path = path / "best.safetensors" if path.is_dir() else path
     if not path.is_file() or path.suffix not in (".safetensors", ".onnx"):
         expected = "expected a run folder, a .safetensors file or an ONNX file that funduscope exported."
-        raise ModelError("E_MODEL", f"{path} holds no weights to start from: {expected}")
+        lacks = "holds no weights to start from" if Path(model).exists() else "is not there"
+        raise ModelError("E_MODEL", f"{path if Path(model).exists() else model} {lacks}: {expected}")
     return path
 
 

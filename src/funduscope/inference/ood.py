@@ -71,7 +71,7 @@ class Reference:
 
     @classmethod
     def from_tree(cls, tree: dict[str, Any]) -> Reference:
-        """Raises `KeyError`, `TypeError` or `ValueError` if the tree is no reference."""
+        """Raises `KeyError`, `TypeError` or `ValueError` if the tree is not a reference."""
         rows = _unpacked([tree["mean"], *tree["directions"]])
         unit, quantiles = float(tree["unit"]), np.array(tree["quantiles"], float)
         if quantiles.shape != (101,) or not (np.isfinite(quantiles).all() and np.isfinite(rows).all() and unit > 0):

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from funduscope.explain.attention_maps import attention_maps
-from funduscope.explain.class_activation import SHOWN, Explanation, Target, explanation
+from funduscope.explain.class_activation import EXPLAINED_TARGETS, Explanation, Target, explanation
 from funduscope.explain.grad_cam import grad_cam, levels_of
 from funduscope.i18n.messages import message
 from funduscope.inference.card import Card
@@ -24,7 +24,7 @@ from funduscope.inference.witnesses import Witness
 from funduscope.network.attention import AttentionGate
 from funduscope.network.joined import JoinedNetwork, part_for
 from funduscope.network.network import Network
-from funduscope.report.heatmap import WIDTH_PX, colorize, in_gray, pictured, resample, with_words
+from funduscope.report.heatmap import WIDTH_PX, colorize, gray_photo, map_picture, resample, with_messages_below
 from funduscope.report.image_files import write_png
 from funduscope.report.outline import Traced
 from funduscope.report.overlay import Pen, Word, band
@@ -50,10 +50,10 @@ class CheckpointMaps:
 
     def __call__(self, findings: Findings, traced: Traced, folder: Path, stem: str) -> None:
         """Adds the maps that need the network to a photo's folder; an extra output of `report.write.save`."""
-        for target in SHOWN:
+        for target in EXPLAINED_TARGETS:
             shown = self.explanation(findings, target)
             if shown is not None and not shown.exact:
-                write_png(pictured(findings, shown), folder / f"explanation_{target}.png")
+                write_png(map_picture(findings, shown), folder / f"explanation_{target}.png")
         if self.gated and findings.gradable_ok:
             write_png(self.attention_picture(findings), folder / "explanation_attention.png")
 
@@ -112,7 +112,7 @@ class CheckpointMaps:
 
     def attention_picture(self, findings: Findings, width_px: int = WIDTH_PX) -> np.ndarray:
         """One picture of the photo per gate with the range of its factors, and messages below: (h, w, 3) uint8."""
-        gray = in_gray(findings.photo, min(width_px, findings.photo.pixels.shape[1]) // COLUMNS)
+        gray = gray_photo(findings.photo, min(width_px, findings.photo.pixels.shape[1]) // COLUMNS)
         size = gray.shape[1], gray.shape[0]
         tiles = []
         for plane in self.attention(findings):
@@ -123,4 +123,4 @@ class CheckpointMaps:
             tiles.append(np.concatenate([tile, band([caption], size[0], Pen.for_width(2 * size[0]))]))
         tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % COLUMNS)
         rows = [np.hstack(tiles[start : start + COLUMNS]) for start in range(0, len(tiles), COLUMNS)]
-        return with_words(np.vstack(rows), [message("EXPLAINS_ATTENTION"), message("MAP_NOT_MEASURED")])
+        return with_messages_below(np.vstack(rows), [message("EXPLAINS_ATTENTION"), message("MAP_NOT_MEASURED")])

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Final
 import cv2
 import numpy as np
 
-from funduscope.explain.class_activation import SHOWN, Explanation, explanation
+from funduscope.explain.class_activation import EXPLAINED_TARGETS, Explanation, explanation
 from funduscope.explain.map_reliability import map_messages, may_be_shown
 from funduscope.i18n.messages import Message
 from funduscope.imaging.framing import CropTransform
 from funduscope.imaging.photo import Photo
-from funduscope.report.overlay import Pen, Word, band, shrunk
+from funduscope.report.overlay import RESEARCH_ONLY, Pen, Word, band, shrunk
 
 if TYPE_CHECKING:
     from funduscope.inference.findings import Findings
@@ -35,16 +35,16 @@ _CROSS: Final = (255, 176, 32)
 
 def blend(findings: Findings, shown: Explanation, width_px: int = WIDTH_PX) -> np.ndarray:
     """The photo with the map over it, or crossed out: (h, w, 3) uint8 RGB, at most `width_px` wide."""
-    gray = in_gray(findings.photo, width_px)
+    gray = gray_photo(findings.photo, width_px)
     height, width = gray.shape[:2]
     if shown.exact and not may_be_shown(findings.model_sha256, shown.target):
         for start, end in (((0, 0), (width, height)), ((0, height), (width, 0))):
             cv2.line(gray, start, end, _CROSS, max(2, width // 200), cv2.LINE_AA)
         return gray
-    return colorize(gray, strength(shown, (width, height)))
+    return colorize(gray, normalized_evidence(shown, (width, height)))
 
 
-def in_gray(photo: Photo, width_px: int) -> np.ndarray:
+def gray_photo(photo: Photo, width_px: int) -> np.ndarray:
     """The photo without its colors, (h, w, 3) uint8, at most `width_px` wide."""
     return cv2.cvtColor(cv2.cvtColor(shrunk(photo.pixels, width_px), cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
 
@@ -57,7 +57,7 @@ def colorize(gray: np.ndarray, heat: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(share * colors + (1 - share) * gray), 0, 255).astype(np.uint8)
 
 
-def strength(shown: Explanation, size: tuple[int, int]) -> np.ndarray:
+def normalized_evidence(shown: Explanation, size: tuple[int, int]) -> np.ndarray:
     """(h, w) float32 in 0..1 over the photo: the evidence for the answer at each pixel; evidence against it is 0.
 
     size: (w, h) of the picture of the whole photo.
@@ -89,19 +89,19 @@ def resample(plane: np.ndarray, transform: CropTransform, size: tuple[int, int])
     return resampled * cv2.warpAffine(np.ones_like(smooth), to_map, size, flags=flags) * inside
 
 
-def pictures(findings: Findings) -> dict[str, np.ndarray]:
+def exact_map_pictures(findings: Findings) -> dict[str, np.ndarray]:
     """Every exact map with its English messages below: target to (h, w, 3) uint8 RGB."""
-    known = {target: explanation(findings, target) for target in SHOWN}
-    return {target: pictured(findings, shown) for target, shown in known.items() if shown is not None}
+    known = {target: explanation(findings, target) for target in EXPLAINED_TARGETS}
+    return {target: map_picture(findings, shown) for target, shown in known.items() if shown is not None}
 
 
-def pictured(findings: Findings, shown: Explanation, width_px: int = WIDTH_PX) -> np.ndarray:
+def map_picture(findings: Findings, shown: Explanation) -> np.ndarray:
     """One map with its English messages below: (h, w, 3) uint8 RGB."""
-    return with_words(blend(findings, shown, width_px), map_messages(shown, findings.model_sha256))
+    return with_messages_below(blend(findings, shown, WIDTH_PX), map_messages(shown, findings.model_sha256))
 
 
-def with_words(picture: np.ndarray, messages: Sequence[Message]) -> np.ndarray:
+def with_messages_below(picture: np.ndarray, messages: Sequence[Message]) -> np.ndarray:
     """A picture with messages below."""
     rows = [[Word(part) for part in message.text.split()] for message in messages]
-    rows.append([Word("Research only, not a medical device", ink=(170, 170, 170))])
+    rows.append([RESEARCH_ONLY])
     return np.concatenate([picture, band(rows, picture.shape[1], Pen.for_width(picture.shape[1]))])

@@ -63,7 +63,7 @@ def report(
 
 
 @dataclass(frozen=True)
-class Answer:
+class TaskAnswer:
     """What is shown of a further photo task: its name, those of its classes, their probabilities, the chosen one."""
 
     title: str
@@ -72,11 +72,11 @@ class Answer:
     chosen: int
 
 
-def further_answers(found: Mapping[str, Any], words: Words) -> list[Answer]:
+def further_answers(found: Mapping[str, Any], words: Words) -> list[TaskAnswer]:
     """The answers of the further photo tasks. found: as in findings.json."""
     tasks = found.get("tasks") or {}
     return [
-        Answer(
+        TaskAnswer(
             words.task(task),
             [words.photo_class(task, number) for number in range(len(task.classes))],
             tasks[task.name]["probabilities"],

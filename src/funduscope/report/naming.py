@@ -18,7 +18,7 @@ _WINDOWS_DEVICE: Final = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)"
 
 
 def safe_stem(name: str, taken: set[str], path_for_hash: str) -> str:
-    """A stem for a folder or a file that is safe on every system, as like `name` as can be.
+    """A stem for a folder or a file that is safe on every system, as close to `name` as possible.
 
     Keeps letters and digits of every script and `._-()`, without folders and without a picture's suffix; never empty,
     never begins with `.` or `-`, at most 80 characters. A stem that is in `taken` already (upper and lower case are

@@ -6,7 +6,7 @@ Rings keep every component, however small, and can be drawn crisply at any zoom;
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
 import cv2
 import numpy as np
@@ -14,7 +14,8 @@ import numpy as np
 from funduscope.vocabulary import structure
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from funduscope.inference.findings import Findings
 
@@ -55,6 +56,10 @@ class Traced:
 
     found: Mapping[str, Any]
     outlines: Mapping[str, Outline]
+
+
+ExtraOutputs: TypeAlias = "Callable[[Findings, Traced, Path, str], None]"
+"""Adds files to a photo's results: takes findings, their outlines, the folder, and how the files' names begin."""
 
 
 def trace_all(findings: Findings) -> Traced:

@@ -166,6 +166,9 @@ class Word:
     size: float = 1.0
 
 
+RESEARCH_ONLY: Final = Word("Research only, not a medical device", ink=_DIM)
+
+
 def _legend(found: Mapping[str, Any], outlines: Mapping[str, Outline], palette: Palette) -> list[list[Word]]:
     trust = found["headline"]["trust"]
     rows = [[Word(trust["says"], ink=_ALARM, size=1.25)]] if trust else []
@@ -179,7 +182,7 @@ def _legend(found: Mapping[str, Any], outlines: Mapping[str, Outline], palette: 
     rows[-1] += [
         Word(text, name) for name, text in (("optic_disc", "Disc center"), ("fovea", "Fovea")) if landmarks.get(name)
     ]
-    rows[-1].append(Word("Research only, not a medical device", ink=_DIM))
+    rows[-1].append(RESEARCH_ONLY)
     return rows
 
 
@@ -200,7 +203,7 @@ def _refusal(found: Mapping[str, Any]) -> list[list[Word]]:
     rows = [[Word("NOT GRADABLE", ink=_ALARM, size=2.0), Word("No grade was given.", size=1.25)]]
     rows.append([Word(part, size=1.25) for part in trust.split()])
     rows += [[Word(part, size=1.1) for part in reason["says"].split()] for reason in found["gradable"]["reasons"]]
-    rows.append([Word("Research only, not a medical device", ink=_DIM)])
+    rows.append([RESEARCH_ONLY])
     return rows
 
 

@@ -8,7 +8,7 @@ from reportlab.lib.units import mm
 from reportlab.platypus import Flowable, Spacer, Table
 
 from funduscope.report.patient_leaflet import Part, PatientLeaflet
-from funduscope.report.pdf import ACROSS, Document, picture, room_left
+from funduscope.report.pdf import TEXT_WIDTH, Document, picture, room_left
 from funduscope.report.pdf_text import INK, Text, style
 
 SIZES: Final = (12.5, 12.0, 11.5, 11.0, 10.5, 10.0, 9.0)
@@ -27,7 +27,7 @@ def patient_leaflet_pdf(leaflet: PatientLeaflet, jpeg: bytes | None = None) -> b
             break
     document = Document(leaflet.language, leaflet.title)
     document.add(column, leaflet.small)
-    return document.finished()
+    return document.to_bytes()
 
 
 def _column(leaflet: PatientLeaflet, jpeg: bytes | None, size: float) -> list[Flowable]:
@@ -47,7 +47,7 @@ def _head(leaflet: PatientLeaflet, jpeg: bytes | None, size: float) -> Flowable:
     photo: list[Flowable] = []
     if jpeg is not None:
         photo = [picture(jpeg, _PICTURE * 0.8, _PICTURE), Text(leaflet.picture, style(7.5, color="dim"))]
-    return _row([texts, "", photo], [ACROSS - _PICTURE - _GAP, _GAP, _PICTURE])
+    return _row([texts, "", photo], [TEXT_WIDTH - _PICTURE - _GAP, _GAP, _PICTURE])
 
 
 def _part(part: Part, size: float) -> list[Flowable]:
@@ -55,7 +55,7 @@ def _part(part: Part, size: float) -> list[Flowable]:
     return [
         Text(part.title, style(size + 1.5, bold=True, before=size * 0.5)),
         *(Text(says, text) for says in part.says),
-        *(_row([Text("•", text), Text(says, text)], [size * 1.1, ACROSS - size * 1.1]) for says in part.points),
+        *(_row([Text("•", text), Text(says, text)], [size * 1.1, TEXT_WIDTH - size * 1.1]) for says in part.points),
         *(Text(says, text) for says in part.after),
     ]
 
@@ -74,4 +74,4 @@ def _fields(leaflet: PatientLeaflet, size: float) -> Flowable:
     rows = [names[number : number + 2] for number in range(0, len(names), 2)]
     lines = [("LINEBELOW", (column, 0), (column, -1), 0.6, INK) for column in range(2)]
     lines += [("VALIGN", (0, 0), (-1, -1), "BOTTOM"), ("LEFTPADDING", (0, 0), (-1, -1), 0)]
-    return Table(rows, [ACROSS / 2] * 2, rowHeights=[size * 2.3] * len(rows), style=lines)
+    return Table(rows, [TEXT_WIDTH / 2] * 2, rowHeights=[size * 2.3] * len(rows), style=lines)

@@ -16,9 +16,9 @@ from reportlab.platypus import Flowable, Image
 from funduscope.report.pdf_text import Text, style
 
 WIDTH, HEIGHT = A4
-EDGE: Final = 15 * mm
-ACROSS: Final = WIDTH - 2 * EDGE
-FOOT: Final = 19 * mm
+MARGIN: Final = 15 * mm
+TEXT_WIDTH: Final = WIDTH - 2 * MARGIN
+FOOTER_HEIGHT: Final = 19 * mm
 """Space at the bottom for the footer of every page."""
 
 _GAP: Final = 2.5
@@ -40,22 +40,22 @@ class Document:
         self._canvas.setCreator(_CREATOR)
         self.pages = 0
 
-    def add(self, column: Sequence[Flowable], foot: str) -> None:
-        """Adds a page. column: its parts, which fit (see `room_left`), one below the other; foot: the small footer."""
+    def add(self, column: Sequence[Flowable], footer: str) -> None:
+        """Adds a page. column: its parts, which fit (see `room_left`), one below the other; footer: its last line."""
         with _FONT_LOCK:
-            y = HEIGHT - EDGE
+            y = HEIGHT - MARGIN
             for part in column:
                 y -= _height(part)
-                rest = ACROSS - part.wrap(ACROSS, HEIGHT)[0]
-                part.drawOn(self._canvas, EDGE, y, rest)  # pyright: ignore[reportCallIssue] (`rest` is for centering)
+                rest = TEXT_WIDTH - part.wrap(TEXT_WIDTH, HEIGHT)[0]
+                part.drawOn(self._canvas, MARGIN, y, rest)  # pyright: ignore[reportCallIssue] (`rest` is for centering)
                 y -= _GAP
-            small = Text(foot, style(7, color="dim"))
-            small.wrapOn(self._canvas, ACROSS, FOOT)
-            small.drawOn(self._canvas, EDGE, 9 * mm)
+            small = Text(footer, style(7, color="dim"))
+            small.wrapOn(self._canvas, TEXT_WIDTH, FOOTER_HEIGHT)
+            small.drawOn(self._canvas, MARGIN, 9 * mm)
             self._canvas.showPage()
             self.pages += 1
 
-    def finished(self) -> bytes:
+    def to_bytes(self) -> bytes:
         """The file's bytes; there must be a page."""
         with _FONT_LOCK:
             self._canvas.save()
@@ -68,7 +68,7 @@ def check_place(path: Path) -> None:
         raise FileExistsError(f"{path} is no file of this program and would be lost: choose another folder.")
 
 
-def picture(jpeg: bytes, room: float, across: float = ACROSS) -> Flowable:
+def picture(jpeg: bytes, room: float, across: float = TEXT_WIDTH) -> Flowable:
     """A JPEG centered in its column, as large as fits. jpeg: the file's bytes; room: largest height in points."""
     return Image(io.BytesIO(jpeg), across, room, kind="proportional", hAlign="CENTER")
 
@@ -77,9 +77,9 @@ def room_left(column: Sequence[Flowable]) -> float:
     """The height in points that these parts leave free on a page; below 0 if they do not fit."""
     with _FONT_LOCK:
         taken = sum(_height(part) + _GAP for part in column)
-    return HEIGHT - EDGE - FOOT - taken
+    return HEIGHT - MARGIN - FOOTER_HEIGHT - taken
 
 
 def _height(part: Flowable) -> float:
     """Including the space above it that its style sets."""
-    return part.wrap(ACROSS, HEIGHT)[1] + part.getSpaceBefore()
+    return part.wrap(TEXT_WIDTH, HEIGHT)[1] + part.getSpaceBefore()

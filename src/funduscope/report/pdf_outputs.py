@@ -18,7 +18,7 @@ from funduscope.atomic import write_atomically
 from funduscope.i18n.languages import Words
 from funduscope.imaging.limits import LIMITS
 from funduscope.inference.findings import Failure, Findings
-from funduscope.report.outline import Traced, trace_all
+from funduscope.report.outline import ExtraOutputs, Traced, trace_all
 from funduscope.report.results_folder import OutputOptions
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class PdfOutputs:
             self._remove_later_files()
 
     @property
-    def extra_outputs(self) -> Callable[[Findings, Traced, Path, str], None] | None:
+    def extra_outputs(self) -> ExtraOutputs | None:
         """What `report.write.save` calls to add files to a photo's folder; None if nothing is wanted."""
         return self._write if self.options.pdf or self.options.leaflet else None
 
@@ -67,18 +67,18 @@ class PdfOutputs:
         if not self.options.pdf:
             return None
         from funduscope.report.pdf import Document
-        from funduscope.report.pdf_page import PageContent, foot, page
+        from funduscope.report.pdf_page import PageContent, footer, page
         from funduscope.report.photo_jpegs import marked_jpeg
 
         traced = traced or trace_all(findings)
         picture = marked_jpeg(findings, self.options.palette, traced)
         figures = findings.card.about.get("figures", ())
         content = PageContent(traced.found, picture, self.options.palette, figures)
-        line = foot(traced.found, self.words)
+        line = footer(traced.found, self.words)
         self._add(lambda: page(content, self.words), line)
         alone = Document(self.options.language)
         alone.add(page(content, self.words), line)
-        return alone.finished()
+        return alone.to_bytes()
 
     def add_failure(self, failure: Failure) -> None:
         """Adds the page that says why a file could not be read."""
@@ -124,7 +124,7 @@ class PdfOutputs:
         if self._document is not None and self._document.pages:  # none if its first page was interrupted
             self._files += 1
             document, self._document = self._document, None
-            write_atomically(self.folder / _all_pages_name(self._files), document.finished())
+            write_atomically(self.folder / _all_pages_name(self._files), document.to_bytes())
 
     def _remove_later_files(self) -> None:
         """Removes the files with higher numbers that an earlier, longer run left."""

@@ -17,9 +17,9 @@ from reportlab.platypus import Flowable, Spacer, Table
 
 from funduscope.i18n.languages import Words
 from funduscope.inference.model_scores import UNKNOWN, figures_note, figures_table
-from funduscope.report.html import Answer, evidence_table, further_answers, limits, model_line
+from funduscope.report.html import TaskAnswer, evidence_table, further_answers, limits, model_line
 from funduscope.report.outline import Palette, color_of
-from funduscope.report.pdf import ACROSS, picture, room_left
+from funduscope.report.pdf import TEXT_WIDTH, picture, room_left
 from funduscope.report.pdf_text import LINE, Text, percent, style
 from funduscope.vocabulary import GRADES, REFERABLE_FROM
 
@@ -69,7 +69,7 @@ def failure_page(name: str, says: str, code: str, words: Words) -> list[Flowable
     ]
 
 
-def foot(found: Mapping[str, Any], words: Words) -> str:
+def footer(found: Mapping[str, Any], words: Words) -> str:
     """The footer: which model read which photo."""
     sha = found["photo"]["sha256"][:12]
     return f"{model_line(found['model'], words)} {words('paper.photo', {'sha': sha})}"
@@ -118,14 +118,14 @@ def _trust(found: Mapping[str, Any], words: Words, size: float) -> list[Flowable
 
 
 def _answers(found: Mapping[str, Any], words: Words, size: float) -> list[Flowable]:
-    """Grade, edema risk, further answers and referral next to each other, and below them what the photo is worth."""
+    """Grade, edema risk, further answers and referral next to each other; below them the gradability score."""
     cells = [cell for answer in (_grade, _edema) if (cell := answer(found, words, size))]
     cells += [_further(answer, size) for answer in further_answers(found, words)]
     cells += [cell] if (cell := _referral(found, words, size)) else []
     parts: list[Flowable] = []
     if cells:
         grid = [("BOX", (0, 0), (-1, -1), 0.6, LINE), ("INNERGRID", (0, 0), (-1, -1), 0.6, LINE), *_TIGHT]
-        parts.append(Table([cells], [ACROSS / len(cells)] * len(cells), style=grid))
+        parts.append(Table([cells], [TEXT_WIDTH / len(cells)] * len(cells), style=grid))
     score = found["gradable"].get("score")
     if score is not None:
         parts.append(Text(words("gradable.score", {"score": words.number(score, ".2f")}), style(size, color="dim")))
@@ -142,8 +142,8 @@ def _grade(found: Mapping[str, Any], words: Words, size: float) -> list[Flowable
     return [
         Text(words("grade.title"), style(size, color="dim")),
         Text(words.message(found["headline"]["grade"]), style(size + 3, bold=True)),
-        *(_Bars(name, chance, chosen=number == grade, size=size)
-          for number, (name, chance) in enumerate(zip(names, found["probabilities"], strict=True))),
+        *(_ProbabilityBar(name, probability, chosen=number == grade, size=size)
+          for number, (name, probability) in enumerate(zip(names, found["probabilities"], strict=True))),
         Text(among, style(size - 0.5, color="dim")),
     ]  # fmt: skip
 
@@ -155,18 +155,18 @@ def _edema(found: Mapping[str, Any], words: Words, size: float) -> list[Flowable
     return [
         Text(words("dme.title"), style(size, color="dim")),
         Text(words.message(found["headline"]["dme"]), style(size + 3, bold=True)),
-        *(_Bars(str(number), chance, chosen=number == risk, size=size)
-          for number, chance in enumerate(found["dme"]["probabilities"])),
+        *(_ProbabilityBar(str(number), probability, chosen=number == risk, size=size)
+          for number, probability in enumerate(found["dme"]["probabilities"])),
         Text(f"{risk}: {words(f'dme.{risk}')}.", style(size - 0.5, color="dim")),
     ]  # fmt: skip
 
 
-def _further(answer: Answer, size: float) -> list[Flowable]:
+def _further(answer: TaskAnswer, size: float) -> list[Flowable]:
     return [
         Text(answer.title, style(size, color="dim")),
         Text(answer.names[answer.chosen], style(size + 3, bold=True)),
-        *(_Bars(name, chance, chosen=number == answer.chosen, size=size)
-          for number, (name, chance) in enumerate(zip(answer.names, answer.probabilities, strict=True))),
+        *(_ProbabilityBar(name, probability, chosen=number == answer.chosen, size=size)
+          for number, (name, probability) in enumerate(zip(answer.names, answer.probabilities, strict=True))),
     ]  # fmt: skip
 
 
@@ -190,7 +190,7 @@ def _evidence(found: Mapping[str, Any], words: Words, size: float) -> list[Flowa
     if not found["evidence"]:
         return []
     says = [Text(f"• {words.message(note)}", style(size)) for note in found["evidence"]]
-    left, right = ACROSS * 0.47, ACROSS * 0.53
+    left, right = TEXT_WIDTH * 0.47, TEXT_WIDTH * 0.53
     widths = [(left - 12) * share for share in (0.44, 0.16, 0.18, 0.22)]
     cells = [_table(evidence_table(found, words), widths, size), says]
     outer = Table([cells], [left, right], style=[*_TIGHT, ("LEFTPADDING", (0, 0), (0, 0), 0)])
@@ -222,14 +222,14 @@ _PLAIN: Final = (
 )
 
 
-class _Bars(Flowable):
-    """One line of probabilities: a name, a bar, and the share in percent; the chosen one in bold."""
+class _ProbabilityBar(Flowable):
+    """One class in a line: its name, a bar, and the probability in percent; the chosen one in bold."""
 
-    def __init__(self, name: str, chance: float, *, chosen: bool, size: float) -> None:
+    def __init__(self, name: str, probability: float, *, chosen: bool, size: float) -> None:
         super().__init__()
-        self.chance, self.chosen, self.size = min(1.0, max(0.0, chance)), chosen, size
+        self.probability, self.chosen, self.size = min(1.0, max(0.0, probability)), chosen, size
         self.name = Text(name, style(size, bold=chosen))
-        self.share = Text(percent(chance), style(size, bold=chosen))
+        self.share = Text(percent(probability), style(size, bold=chosen))
 
     def wrap(self, aW: float, aH: float) -> tuple[float, float]:
         self.across = aW
@@ -242,7 +242,7 @@ class _Bars(Flowable):
         self.name.drawOn(self.canv, 0, 0)
         self.share.drawOn(self.canv, self.across * 0.84, self.height - self.share.height)
         left, width, high = self.across * 0.5, self.across * 0.3, self.size * 0.55
-        for share, color in ((1.0, "#e3e3e3"), (self.chance, "#1f5fbf" if self.chosen else "#8c8c8c")):
+        for share, color in ((1.0, "#e3e3e3"), (self.probability, "#1f5fbf" if self.chosen else "#8c8c8c")):
             self.canv.setFillColor(HexColor(color))
             self.canv.rect(left, self.height - self.size * 1.05, width * share, high, stroke=0, fill=1)
 
@@ -271,7 +271,7 @@ def _lesions(found: Mapping[str, Any], palette: Palette, words: Words, size: flo
                 UNKNOWN if one["threshold"] is None else words.number(one["threshold"], ".2f"),
             ]
         )
-    widths = [5 * mm, *((ACROSS - 5 * mm) * share for share in (0.28, 0.12, 0.14, 0.15, 0.16, 0.15))]
+    widths = [5 * mm, *((TEXT_WIDTH - 5 * mm) * share for share in (0.28, 0.12, 0.14, 0.15, 0.16, 0.15))]
     return [title, _table(rows, widths, size), Text(words("paper.dd"), style(size - 1, color="dim"))]
 
 
@@ -294,7 +294,7 @@ def _figures(stated: Sequence[Mapping[str, Any]], words: Words, size: float) -> 
     if not rows:
         return [title, Text(words("paper.figures_none"), style(size))]
     sets = len(rows[0]) - 1
-    widths = [ACROSS * 0.34, *[ACROSS * 0.66 / sets] * sets]
+    widths = [TEXT_WIDTH * 0.34, *[TEXT_WIDTH * 0.66 / sets] * sets]
     return [title, _table(rows, widths, size), Text(figures_note(stated, words), style(size - 1, color="dim"))]
 
 

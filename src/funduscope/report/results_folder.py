@@ -26,7 +26,7 @@ from funduscope.report.result_places import SETTINGS, ResultPlaces, source_of
 from funduscope.version import __version__
 
 if TYPE_CHECKING:
-    from funduscope.report.outline import Palette, Traced
+    from funduscope.report.outline import ExtraOutputs, Palette, Traced
 
 SUMMARY = "summary.csv"
 SUMMARY_PAGES = "summary.pdf"
@@ -70,17 +70,17 @@ class Unchanged:
     folder: Path
 
 
-Answer = Findings | Failure | Unchanged
+PhotoResult = Findings | Failure | Unchanged
 
 
-def answers(
+def read_photos(
     answer: Callable[[Photo], Findings],
     paths: Iterable[Path],
     earlier: Callable[[Path], Unchanged | None] = lambda path: None,
-) -> Iterator[tuple[Path, Answer]]:
+) -> Iterator[tuple[Path, PhotoResult]]:
     """Each path with its answer, in order. The next photo is decoded while the model reads this one.
 
-    earlier: gives a photo's results that are there already, and which is then not read again.
+    earlier: returns the results of a photo that has them already; such a photo is not read again.
 
     A photo that cannot be read gives a `Failure`. So does any other error of one photo, with the code E_INTERNAL: one
     of a thousand must not end the run. A `ModelError` ends it, since the model would fail the next photo too.
@@ -99,7 +99,7 @@ def answers(
             except PhotoError as error:
                 yield path, Failure(name, error.code, error.says)
             except Exception as error:
-                yield path, internal(Path(name), error)
+                yield path, internal_failure(Path(name), error)
 
 
 def _open(path: Path) -> Failure | Iterator[tuple[str, Photo | Exception]]:
@@ -112,7 +112,7 @@ def _open(path: Path) -> Failure | Iterator[tuple[str, Photo | Exception]]:
     return itertools.chain([first], photos)
 
 
-def internal(path: Path, error: Exception) -> Failure:
+def internal_failure(path: Path, error: Exception) -> Failure:
     """The failure of an unexpected error. It omits the error's own text, which may contain the photo's metadata."""
     _log.debug("an unexpected error with one photo", exc_info=error)
     if fault := machine_fault(error):
@@ -193,9 +193,9 @@ def open_results(
     folder: Path,
     many: bool,
     options: OutputOptions,
-    extra_outputs: Callable[[Findings, Traced, Path, str], None] | None = None,
+    extra_outputs: ExtraOutputs | None = None,
     places: ResultPlaces | None = None,
-) -> Iterator[Callable[[Path, Answer], Written]]:
+) -> Iterator[Callable[[Path, PhotoResult], Written]]:
     """Gives the function that writes one answer into a folder of its own in `folder`, by `places`.
 
     many: also write summary.csv, a row per photo; an existing summary gets a row for a single photo too. extra_outputs:
@@ -210,7 +210,7 @@ def open_results(
     has_rows = many or is_summary(folder / SUMMARY)
     with open_summary(folder / SUMMARY) if has_rows else nullcontext(lambda row: None) as add:
 
-        def put(path: Path, answer: Answer) -> Written:
+        def put(path: Path, answer: PhotoResult) -> Written:
             if isinstance(answer, Unchanged):
                 _take_over(answer.folder, source_of(path, path.name))
                 add(SummaryRow.of(answer.found, path, answer.folder.name))
@@ -227,7 +227,7 @@ def open_results(
                 except PhotoError as error:  # as of a DICOM file whose study cannot be named
                     answer = Failure(answer.photo.name, error.code, error.says)
                 except Exception as error:  # lesions are measured and masks made only here
-                    answer = internal(path, error)
+                    answer = internal_failure(path, error)
             failed = answer.to_dict()
             add(SummaryRow.of(failed, path))
             return failed, None
@@ -247,7 +247,7 @@ def _written(
     place: Path,
     source: str,
     options: OutputOptions,
-    extra_outputs: Callable[[Findings, Traced, Path, str], None] | None,
+    extra_outputs: ExtraOutputs | None,
 ) -> Written:
     """Writes the results into the folder `place`; gives the findings an `error` if the folder has other files."""
     from funduscope.report.write import save, to_json

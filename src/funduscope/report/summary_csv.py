@@ -150,7 +150,9 @@ def _opened(path: Path) -> io.TextIOWrapper:
 def _check_place(path: Path) -> None:
     """Raises `FileExistsError` unless the path is free, an empty file, or an earlier summary."""
     if path.exists() and not (path.is_file() and (path.stat().st_size == 0 or is_summary(path))):
-        raise FileExistsError(f"{path} is no summary of this program and would be lost: choose another folder.")
+        raise FileExistsError(
+            f"{path} was not written by this program and would be overwritten: choose another folder."
+        )
 
 
 def _add_earlier_rows(earlier: Path, fresh: Path) -> None:

@@ -19,11 +19,11 @@ import numpy as np
 
 from funduscope.atomic import replacing
 from funduscope.imaging.find_photos import RESULT, RESULT_ENDINGS, RESULT_NAMES
-from funduscope.report.heatmap import pictures
+from funduscope.report.heatmap import exact_map_pictures
 from funduscope.report.html import report
 from funduscope.report.image_files import mask_tiff, png, write_png
 from funduscope.report.naming import safe_stem
-from funduscope.report.outline import Outline, Palette, Traced, trace
+from funduscope.report.outline import ExtraOutputs, Outline, Palette, Traced, trace
 from funduscope.report.overlay import WIDTH_PX, overlay
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def save(
     full_size: bool = False,
     explain: bool = False,
     language: str = "en",
-    extra_outputs: Callable[[Findings, Traced, Path, str], None] | None = None,
+    extra_outputs: ExtraOutputs | None = None,
 ) -> Path:
     """Writes the results of one photo into `folder` and returns it.
 
@@ -69,7 +69,7 @@ def save(
         traced = Traced(found, outlines)
         picture = overlay(findings, palette=palette, width_px=None if full_size else WIDTH_PX, traced=traced)
         write_png(picture, unfinished / "overlay.png")
-        for target, picture in pictures(findings).items() if explain else ():
+        for target, picture in exact_map_pictures(findings).items() if explain else ():
             write_png(picture, unfinished / f"explanation_{target}.png")
         page = report(findings, palette=palette, traced=traced, language=language)
         (unfinished / "report.html").write_bytes(page.encode("utf-8", "replace"))
@@ -186,5 +186,5 @@ def _check_place(folder: Path) -> None:
         raise FileExistsError(f"{folder} is a file, and results need a folder: choose another name.")
     if foreign := _foreign(folder):
         raise FileExistsError(
-            f"{folder} contains {foreign[0]!r}, which is no earlier result and would be lost: choose another folder."
+            f"{folder} contains {foreign[0]!r}, which is not an earlier result and would be lost: name another folder."
         )

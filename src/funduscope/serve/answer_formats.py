@@ -23,7 +23,7 @@ _PART: Final = "application/dicom"
 
 
 @dataclass(frozen=True, eq=False)
-class Answered:
+class AnswerSource:
     """What an answer is made of. source: the photo's file. subject: in FHIR the reference to the patient, or None."""
 
     findings: Findings
@@ -31,26 +31,26 @@ class Answered:
     subject: str | None = None
 
 
-def _json(answered: Answered) -> bytes:
+def _json(answered: AnswerSource) -> bytes:
     from funduscope.report.write import to_json
 
     return to_json(answered.findings.to_dict())
 
 
-def _zip(answered: Answered) -> bytes:
+def _zip(answered: AnswerSource) -> bytes:
     from funduscope.report.write import zipped
 
     return zipped(answered.findings)
 
 
-def _fhir(answered: Answered) -> bytes:
+def _fhir(answered: AnswerSource) -> bytes:
     from funduscope.report.fhir import to_fhir
 
     bundle = to_fhir(answered.findings, subject=answered.subject)
     return json.dumps(bundle, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
 
 
-def _dicom(answered: Answered) -> bytes:
+def _dicom(answered: AnswerSource) -> bytes:
     """Structured Report and Segmentation as the parts of a body that DICOMweb's STOW-RS takes as it is."""
     from funduscope.dicom.results import to_dicom
 
@@ -61,7 +61,7 @@ def _dicom(answered: Answered) -> bytes:
     return b"".join(head + part + b"\r\n" for part in parts) + b"--" + boundary + b"--\r\n"
 
 
-FORMATS: Final[dict[str, Callable[[Answered], bytes]]] = {JSON: _json, ZIP: _zip, FHIR: _fhir, DICOM: _dicom}
+FORMATS: Final[dict[str, Callable[[AnswerSource], bytes]]] = {JSON: _json, ZIP: _zip, FHIR: _fhir, DICOM: _dicom}
 """Media type to what makes the answer's bytes; the first is the one for a request that does not choose."""
 
 

@@ -19,7 +19,8 @@ STDOUT = 1
 class JsonLog:
     """Writes events as lines of JSON on stdout; a reader that went away or stands still and a full disk end nothing.
 
-    A line that could not be written is dropped: in a buffer it would be tried again at the end and spoil the exit code.
+    A line that could not be written is dropped: in a buffer it would be tried again at the end and
+    change the exit code.
     """
 
     def __init__(self) -> None:

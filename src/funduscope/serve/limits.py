@@ -86,7 +86,7 @@ class BodyMemory:
 
 def check_declared(headers: Mapping[str, str], limits: ServiceLimits) -> None:
     """Raises `RefusalError` if the headers announce a body above the limit."""
-    with suppress(ValueError):  # the server has refused what is no number
+    with suppress(ValueError):  # the server has refused what is not a number
         if int(headers.get("content-length", "0")) > limits.max_body_bytes:
             raise _too_large(limits)
 

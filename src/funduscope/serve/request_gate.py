@@ -55,7 +55,7 @@ def record_of(scope: MutableMapping[str, Any]) -> RequestRecord:
     return scope["state"]["record"]
 
 
-def refused(error: CodedError, record: RequestRecord) -> Response:
+def refusal_response(error: CodedError, record: RequestRecord) -> Response:
     """The answer to a request that is refused: status, code, sentence."""
     record.code = error.code
     headers = {}
@@ -68,10 +68,11 @@ def refused(error: CodedError, record: RequestRecord) -> Response:
     return JSONResponse(content, HTTP_STATUS[error.code], headers)
 
 
-def unexpected(error: Exception) -> RefusalError:
+def unexpected_error(error: Exception) -> RefusalError:
     """An error that nobody foresaw, by its kind alone: its text may quote the request."""
     return RefusalError(
-        "E_INTERNAL", f"an unexpected error met this request ({type(error).__name__}): please report it"
+        "E_INTERNAL",
+        f"an unexpected error while this request was answered ({type(error).__name__}): please report it",
     )
 
 
@@ -102,16 +103,16 @@ class RequestGate:
         except ClientGoneError:
             record.status = GONE
         except CodedError as error:
-            await refused(error, record)(scope, exchange.receive, exchange.send)
+            await refusal_response(error, record)(scope, exchange.receive, exchange.send)
         except asyncio.CancelledError:  # the service ends, and this request has not even arrived
             if record.status is not None:
                 raise
             ends = RefusalError("E_BUSY", "the service is being stopped: send the request again later", 5)
-            await refused(ends, record)(scope, exchange.receive, exchange.send)
+            await refusal_response(ends, record)(scope, exchange.receive, exchange.send)
         except Exception as error:
             self._log("fault", {"level": "error", "request": record.number, "kind": type(error).__name__})
             if record.status is None:
-                await refused(unexpected(error), record)(scope, exchange.receive, exchange.send)
+                await refusal_response(unexpected_error(error), record)(scope, exchange.receive, exchange.send)
         finally:
             self._conclude(record, time.perf_counter() - started)
 

@@ -23,7 +23,7 @@ from funduscope.serve.auth import Guard
 from funduscope.serve.json_logs import JsonLog
 from funduscope.serve.limits import BodyMemory, ClientGoneError, RefusalError, ServiceLimits, check_declared, read_body
 from funduscope.serve.openapi_document import DESCRIPTION, FINDINGS, HEALTH, METRICS, MODEL, OPENAPI_PATH, complete
-from funduscope.serve.request_gate import GONE, RequestGate, record_of, refused, unexpected
+from funduscope.serve.request_gate import GONE, RequestGate, record_of, refusal_response, unexpected_error
 from funduscope.serve.service_metrics import CONTENT_TYPE, ServiceMetrics
 from funduscope.serve.workers import Job, Workers
 from funduscope.version import __version__
@@ -190,7 +190,7 @@ async def _left(request: Request) -> None:
 def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(CodedError)
     async def coded(request: Request, error: CodedError) -> Response:
-        return refused(error, record_of(request.scope))
+        return refusal_response(error, record_of(request.scope))
 
     @app.exception_handler(ClientGoneError)
     async def gone(_: Request, error: ClientGoneError) -> Response:
@@ -200,7 +200,7 @@ def _add_errors(app: FastAPI) -> None:
     async def invalid(request: Request, error: RequestValidationError) -> Response:
         names = ", ".join(sorted({str(one["loc"][-1]) for one in error.errors() if one["loc"][0] == "query"}))
         says = f"a value of the query cannot be used ({names}): /openapi.json says which can"
-        return refused(RefusalError("E_CONFIG", says), record_of(request.scope))
+        return refusal_response(RefusalError("E_CONFIG", says), record_of(request.scope))
 
     @app.exception_handler(HTTPException)
     async def by_server(request: Request, error: HTTPException) -> Response:
@@ -210,10 +210,10 @@ def _add_errors(app: FastAPI) -> None:
             refusal = RefusalError("E_METHOD", "the path takes another method: see /openapi.json")
         else:
             refusal = RefusalError("E_REQUEST", "the request cannot be read: /openapi.json says what is expected")
-        response = refused(refusal, record_of(request.scope))
+        response = refusal_response(refusal, record_of(request.scope))
         response.headers.update(error.headers or {})
         return response
 
     @app.exception_handler(Exception)
     async def fault(request: Request, error: Exception) -> Response:
-        return refused(unexpected(error), record_of(request.scope))
+        return refusal_response(unexpected_error(error), record_of(request.scope))

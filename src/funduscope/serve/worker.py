@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from funduscope.i18n.errors import code_and_sentence
 from funduscope.imaging.demo_photo import demo_photo
-from funduscope.serve.answer_formats import DICOM, FORMATS, JSON, Answered
+from funduscope.serve.answer_formats import DICOM, FORMATS, JSON, AnswerSource
 from funduscope.serve.worker_pipe import PipeMessage, packed, read_message
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Stages:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
-    def time(self, stage: str):
+    def time(self, stage: str) -> Iterator[None]:
         started = time.perf_counter()
         try:
             yield
@@ -65,7 +65,11 @@ def main() -> int:
     try:
         model = _load(settings)
     except Exception as error:
-        _send(outgoing, threading.Lock(), {"event": "failed", **_error(error, "an unexpected error met the model")})
+        _send(
+            outgoing,
+            threading.Lock(),
+            {"event": "failed", **_error(error, "an unexpected error occurred as the model was loaded")},
+        )
         return 1
     _serve(model, settings["parallel"], incoming, outgoing, about(model, settings["model"]))
     return 0
@@ -81,7 +85,7 @@ def _load(settings: dict[str, Any]) -> Model:
         cv2.setNumThreads(settings["threads"])
     model = load(settings["model"] or None, threads=settings["threads"], device=settings["device"])
     demo = demo_photo().read_bytes()
-    FORMATS[JSON](Answered(model(demo), demo))
+    FORMATS[JSON](AnswerSource(model(demo), demo))
     return model
 
 
@@ -153,11 +157,11 @@ def read_photo(model: Model, job: PipeMessage, check: Callable[[], None]) -> tup
             findings = model.answer(photo, framed, on_grade=lambda _: check(), force=job.header["force"])
         check()
         with stages.time("write"):
-            body = FORMATS[job.header["media"]](Answered(findings, job.body, job.header["subject"]))
+            body = FORMATS[job.header["media"]](AnswerSource(findings, job.body, job.header["subject"]))
     except CancelledJobError:
         return {"cancelled": True, "sha256": digest, "seconds": stages.seconds}, b""
     except Exception as error:
-        says = "an unexpected error met this photo"
+        says = "an unexpected error occurred while this photo was read"
         return {**_error(error, says), "sha256": digest, "seconds": stages.seconds}, b""
     return {"sha256": digest, "seconds": stages.seconds}, body
 

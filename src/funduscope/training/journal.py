@@ -157,7 +157,8 @@ def _family(name: str) -> str:
 
 def sentence(line: dict[str, Any], epochs: int) -> str:
     """An epoch in one line for the terminal: the tasks' losses and the selection score."""
-    shown = [name for name in line if name.startswith("loss ") and name.count(" ") == 1] + ["validation selection"]
+    losses = sorted(name for name in line if name.startswith("loss ") and name.count(" ") == 1)
+    shown = [*(name for name in losses if name != "loss total"), "loss total", "validation selection"]
     numbers = [f"{name} {line[name]:.3f}" for name in shown if name in line]
     return f"epoch {line['epoch']}/{epochs}  {line['seconds']:.0f} s  " + "  ".join(numbers)
 

@@ -108,9 +108,10 @@ def _best_of(run: ModelPath) -> Path:
     path = Path(run) / "best.safetensors" if Path(run).is_dir() else Path(run)
     if path.name == "best.safetensors" and path.is_file():
         return path
-    lacks = "has no best.safetensors yet, so that it" if Path(run).is_dir() else ""
-    says = " ".join(filter(None, (str(run), lacks, "is no run that could be repeated on every photo")))
-    raise ModelError("E_MODEL", f"{says}: expected a finished run's folder.")
+    lacks = (
+        "has no best.safetensors yet" if Path(run).is_dir() else "is no run" if Path(run).exists() else "is not there"
+    )
+    raise ModelError("E_MODEL", f"{run} {lacks}: expected a finished run's folder, to be repeated on every photo.")
 
 
 def _listed(models: Models) -> Sequence[ModelPath]:

@@ -119,11 +119,12 @@ def learn(
     count: int | Literal["auto"],
 ) -> SplitPlan:
     """Everything of `train_network` up to the best checkpoint, whose card is still empty. Returns the split."""
-    if watch.report is None:
-        watch = replace(watch, report=lambda line: print(sentence(line, recipe.training.epochs), flush=True))
     place = processes.state()
     with place.main_process_first():  # what it prepares, the others find
         plan, about, job = _prepare(recipe, cases, folder, fold, start, make_validation, watch.progress)
+    if watch.report is None:
+        epochs = job.until or job.recipe.training.epochs
+        watch = replace(watch, report=lambda line: print(sentence(line, epochs), flush=True))
     launched = place.num_processes > 1
     about["processes"] = place.num_processes if launched else _chosen(count, job, _run_before(folder), watch)
     many, batch = about["processes"], recipe.training.batch
@@ -191,7 +192,8 @@ def _prepare(
         about["not_learned"] = not_learned(recipe, taught | first.known, start.teachers, photos)
         about["research_only"] = is_research_only(used, start)
         about["earlier"] = earlier(start.weights)
-    job = Job(recipe, start, train, plan.validation, files, folder, make_validation, until)
+    validation = [case.without(about["not_learned"]) for case in plan.validation]  # an untaught answer chooses no epoch
+    job = Job(recipe, start, train, validation, files, folder, make_validation, until)
     return replace(plan, train=train), about, job
 
 
@@ -209,7 +211,8 @@ def split(
         print(warning, file=sys.stderr)
     train = share_labels(share_of(plan.train, recipe.sampling.photos))
     if fold is not None and not plan.test:
-        raise TrainingError(f"No photo is in fold {fold}, which was to be tested: choose one that folds.csv has.")
+        there = ", ".join(map(str, sorted({case.fold for case in plan.cases if case.fold is not None})))
+        raise TrainingError(f"No photo is in fold {fold}; the data has the folds {there}.")
     if not train:
         raise TrainingError(
             "No photo is left to train on: every one is in the test or the validation fold, or in none. At least three "
@@ -300,10 +303,8 @@ def _has_begun(folder: Path) -> bool:
 
 
 def _run_before(folder: Path) -> dict[str, Any] | None:
-    """The run.json of the unfinished or finished run in the folder, if there is one.
-
-    Raises `TrainingError` if a run has lost it: photos that its weights learned from would count as left out.
-    """
+    """The run.json of the run in the folder, if there is one. Raises `TrainingError` if a run has lost it: photos that
+    its weights learned from would count as left out."""
     path = folder / "run.json"
     if not (folder / LAST).is_file():
         return None
@@ -338,8 +339,9 @@ def check_stage(recipe: Recipe, train: list[Case], folder: Path, start: Start) -
 
 def _check_fold(folder: Path, before: dict[str, Any] | None, fold: int | None) -> None:
     if before is not None and before["fold"] != fold:  # it would learn from the photos that it is to be tested on
+        now = "no --fold was named" if fold is None else f"this is fold {fold}"
         raise TrainingError(
-            f"{folder} has a run of fold {before['fold']}, not of {fold}: choose another folder or that fold."
+            f"{folder} has a run of fold {before['fold']}, and {now}: choose another folder, or its fold."
         )
 
 
@@ -348,9 +350,12 @@ def _check_same(folder: Path, before: dict[str, Any] | None, used: list[Case], s
     if before is None:
         return
     ours = _identity(used, start)
+    if "until" in before and start.refit is None:
+        raise TrainingError(f"{folder} has a refit: name the run that it repeats (--refit).")
     for name, what in (("data_fingerprint", "photos or labels"), ("teachers", "teachers")):
         if name in before and before[name] != ours[name]:
-            raise TrainingError(f"{folder} has a run with other {what}: choose another folder, or name the same ones.")
+            how, way = ("with other", "name the same ones") if before[name] else ("without", "leave them out")
+            raise TrainingError(f"{folder} has a run {how} {what}: choose another folder, or {way}.")
     _check_init(folder, before, start)
 
 

@@ -12,8 +12,8 @@ pytest.importorskip("reportlab", reason="PDF needs the extra `report`")
 pytest.importorskip("uharfbuzz", reason="PDF needs the extra `report`")
 
 from funduscope.i18n.languages import LANGUAGES, Words
-from funduscope.report.pdf import EDGE, FOOT, HEIGHT, Document, room_left
-from funduscope.report.pdf_page import PageContent, failure_page, foot, page
+from funduscope.report.pdf import FOOTER_HEIGHT, HEIGHT, MARGIN, Document, room_left
+from funduscope.report.pdf_page import PageContent, failure_page, footer, page
 from funduscope.report.pdf_text import Text, style
 
 from .conftest import healthy, not_gradable, told
@@ -29,8 +29,8 @@ FIGURES = [
 def made(shown: PageContent, language: str = "en") -> bytes:
     words = Words(language)
     document = Document(language)
-    document.add(page(shown, words), foot(shown.found, words))
-    return document.finished()
+    document.add(page(shown, words), footer(shown.found, words))
+    return document.to_bytes()
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -60,7 +60,7 @@ def test_hindi_letters_are_joined(ink: Callable[[bytes], np.ndarray]) -> None:
     def drawn(text: str) -> np.ndarray:
         document = Document("hi")
         document.add([Text(text, style(40))], "")
-        columns = np.nonzero((ink(document.finished())[: int(EDGE) + 80] < 128).any(axis=0))[0]
+        columns = np.nonzero((ink(document.to_bytes())[: int(MARGIN) + 80] < 128).any(axis=0))[0]
         return columns[-1] - columns[0]
 
     assert drawn("क्ष") < 0.8 * drawn("कष")
@@ -94,7 +94,7 @@ def test_a_file_that_was_refused_says_why(pages: Pages) -> None:
     words = Words("es")
     document = Document("es")
     document.add(failure_page("torn.jpg", words.error("E_TRUNCATED", "?", {}), "E_TRUNCATED", words), "")
-    (text,) = pages(document.finished())
+    (text,) = pages(document.to_bytes())
     assert "torn.jpg" in text
     assert "El archivo termina antes de tiempo" in text
     assert "E_TRUNCATED" in text
@@ -138,7 +138,7 @@ def test_the_longest_page_is_one_page_with_its_photo(language: str, jpeg: bytes)
     column = page(PageContent(found, jpeg, figures=figures, corrected="Grade: 3 Severe"), Words(language))
     assert room_left(column) >= 0
     photo = max(part.wrap(500, 500)[1] for part in column if type(part).__name__ == "Image")
-    assert photo > (HEIGHT - EDGE - FOOT) / 7
+    assert photo > (HEIGHT - MARGIN - FOOTER_HEIGHT) / 7
 
 
 def test_the_same_findings_give_the_same_bytes(jpeg: bytes) -> None:

@@ -274,7 +274,7 @@ def test_no_text_touches_a_wide_photo_in_the_pdf(language: str) -> None:
     for size in SIZES:
         document = Document(language, leaflet.title)
         document.add([_head(leaflet, jpeg, size)], leaflet.small)
-        page = pdfium.PdfDocument(document.finished())[0]
+        page = pdfium.PdfDocument(document.to_bytes())[0]
         (photo,) = [one.get_bounds() for one in page.get_objects() if one.type == pdfium.raw.FPDF_PAGEOBJ_IMAGE]
         left, bottom, _, top = photo
         text = page.get_textpage()
