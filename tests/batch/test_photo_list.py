@@ -42,13 +42,15 @@ def test_an_archive_in_a_folder_is_named_and_not_passed_over(tmp_path: Path) -> 
     (tmp_path / "eye.jpg").write_bytes(b"\xff\xd8\xff")
     (tmp_path / "north").mkdir()
     zipfile.ZipFile(tmp_path / "north" / "january.zip", "w").close()
+    (tmp_path / "south.7z").write_bytes(b"7z")
     (tmp_path / "notes.txt").write_text("no photo")
     found = {one.place: one.problem for one in open_list(tmp_path)}
-    assert found.keys() == {"eye.jpg", "north/january.zip"}
+    assert found.keys() == {"eye.jpg", "north/january.zip", "south.7z"}
     assert found["eye.jpg"] is None
-    code, says = found["north/january.zip"] or ("", "")
-    assert code == "E_FORMAT"
-    assert "not opened" in says
+    for name in ("north/january.zip", "south.7z"):
+        code, says = found[name] or ("", "")
+        assert code == "E_FORMAT"
+        assert "not opened" in says
 
 
 def test_a_parquet_table_is_as_good(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tarfile
 import time
 import zipfile
 from contextlib import closing
@@ -123,7 +124,7 @@ def test_a_batch_is_not_replaced_by_one_of_other_photos(
     (tmp_path / "other").mkdir()
     shutil.copy(eyes / "first" / "eye0.png", tmp_path / "other" / "another.png")
     before = (out / "findings.parquet").read_bytes()
-    with pytest.raises(CodedError, match="of which none is given now as it was then: name another folder") as caught:
+    with pytest.raises(CodedError, match="some are gone, none is as it was: name another folder") as caught:
         run_batch(tmp_path / "other", out, reading)
     assert caught.value.code == "E_CONFIG"
     assert (out / "findings.parquet").read_bytes() == before
@@ -383,6 +384,31 @@ def test_what_failed_is_read_again_but_not_what_leads_out_of_the_archive(
     assert [one.total for one in seen] == [1]
     assert run["photos"] == {"given": 2, "read": 0, "refused": 0, "failed": 2}
     assert (tmp_path / "out" / "failures.csv").read_bytes() == failed
+
+
+@pytest.mark.parametrize("name", ["year.zip", "year.tar"])
+def test_of_an_archive_that_was_made_anew_only_other_photos_are_read(
+    eyes: Path, reading: ReadingSettings, tmp_path: Path, name: str
+) -> None:
+    def make(*photos: str) -> None:
+        if name.endswith("zip"):
+            with zipfile.ZipFile(tmp_path / name, "w") as archive:
+                for photo in photos:
+                    archive.write(eyes / photo, photo)
+        else:
+            with tarfile.open(tmp_path / name, "w") as archive:
+                for photo in photos:
+                    archive.add(eyes / photo, photo)
+
+    make("first/eye0.png", "first/eye1.png")
+    run_batch(tmp_path / name, tmp_path / "out", reading)
+    make("second/eye3.png", "first/eye1.png")
+    seen = []
+    run = run_batch(tmp_path / name, tmp_path / "out", reading, progress=seen.append)
+    assert [one.total for one in seen] == [1]
+    assert run["photos"]["given"] == 2
+    rows = pq.read_table(tmp_path / "out" / "findings.parquet").to_pylist()
+    assert {row["place"] for row in rows} == {"second/eye3.png", "first/eye1.png"}
 
 
 def test_a_model_that_cannot_be_loaded_ends_the_batch(eyes: Path, reading: ReadingSettings, tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def _root(archive: zipfile.ZipFile) -> str:
         raise _refusal("it expands to more than is read")
     manifests = [one.filename for one in entries if one.filename.rpartition("/")[2] == MANIFEST]
     if not manifests:
-        raise _refusal(f"it contains no {MANIFEST}")
+        raise _refusal(f"it contains no {MANIFEST}; to read photos in a zip, unpack it and drop them here")
     return min(manifests, key=len)[: -len(MANIFEST)]
 
 

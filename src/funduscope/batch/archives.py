@@ -49,11 +49,13 @@ Listed = tuple["ArchiveEntry", Problem | None, bool]
 
 @dataclass(frozen=True)
 class ArchiveEntry:
-    """A file in an archive. start: in a tar, the place of its bytes; in a zip, of its header."""
+    """A file in an archive. start: in a tar, the place of its bytes; in a zip, of its header. version: another one
+    once the file has changed, whatever was added before it."""
 
     name: str
     start: int
     size_bytes: int
+    version: str = ""
 
 
 def _most_gb() -> float:
@@ -72,6 +74,12 @@ def is_archive(path: Path) -> bool:
     return path.suffix.lower() in (".zip", ".tar", ".tgz") or path.name.lower().endswith(
         (".tar.gz", ".tar.bz2", ".tar.xz")
     )
+
+
+def is_packed(path: Path) -> bool:
+    """Whether the name is one of an archive of any usual kind, also of those that are not read."""
+    name = path.name.lower()
+    return is_archive(path) or name.endswith((".7z", ".rar", ".tar.zst", ".tzst", ".tbz", ".tbz2", ".txz"))
 
 
 class Archive:
@@ -166,7 +174,7 @@ def _zip_entries(archive: Path) -> Iterator[Listed]:
                 raise zipfile.BadZipFile("an entry begins before the archive does")
             if info.is_dir():
                 continue
-            entry = ArchiveEntry(info.filename, info.header_offset, info.file_size)
+            entry = ArchiveEntry(info.filename, info.header_offset, info.file_size, f"{info.file_size} {info.CRC:08x}")
             is_link = (info.external_attr >> 28) == 0o12
             problem = _unsafe(info.filename, is_link)
             if problem is None and info.flag_bits & 1:
@@ -238,11 +246,12 @@ def _tar_entries(archive: Path) -> Iterator[Listed]:
             if problem is None and info.sparse is not None:  # its bytes are not in one piece
                 problem = "E_FORMAT", "the entry is stored with holes: create the archive without --sparse"
             is_photo = problem is None and _is_photo(info.name, partial(file.extractfile, info))
-            yield ArchiveEntry(info.name, info.offset_data, info.size), problem, is_photo
+            entry = ArchiveEntry(info.name, info.offset_data, info.size, f"{info.size} {info.mtime}")
+            yield entry, problem, is_photo
 
 
 def _unsafe(name: str, is_link: bool) -> Problem | None:
-    if is_archive(Path(name)):
+    if is_packed(Path(name)):
         return "E_FORMAT", "an archive in the archive is not opened: unpack it first"
     parts = PurePosixPath(name).parts + PureWindowsPath(name).parts
     if ".." in parts or PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive or "\0" in name:
@@ -262,7 +271,7 @@ def _may_be_photo(name: str) -> bool:
     """Whether an entry may hold a photo by its name alone. One without a suffix may, and so may a number for one: names
     of DICOM files end in such."""
     path = PurePosixPath(name)
-    is_known = path.suffix.lower() in SUFFIXES or not path.suffix[1:].isalpha() or is_archive(Path(name))
+    is_known = path.suffix.lower() in SUFFIXES or not path.suffix[1:].isalpha() or is_packed(Path(name))
     return is_known and not _is_left_out(path)
 
 

@@ -14,7 +14,7 @@ from datetime import datetime, time
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from funduscope.batch.archives import Archive, ArchiveEntry, is_archive
+from funduscope.batch.archives import Archive, ArchiveEntry, is_archive, is_packed
 from funduscope.data.rows import EYES, NOT_KNOWN, delimiter_of, patient_name
 from funduscope.i18n.errors import CodedError
 from funduscope.imaging.find_photos import closed_folder, gather
@@ -90,11 +90,11 @@ class FolderPhotos:
         self.folder = folder
 
     def __iter__(self) -> Iterator[ListedPhoto]:
-        for path in gather([self.folder], also=is_archive):
+        for path in gather([self.folder], also=is_packed):
             place = _spelled(Path(os.path.relpath(path, self.folder)).as_posix())
             if closed := closed_folder(path):
                 yield ListedPhoto(place, "", problem=("E_NOT_FOUND", closed))
-            elif is_archive(path):
+            elif is_packed(path):
                 says = "an archive in a folder is not opened: unpack it, or give it a batch of its own"
                 yield ListedPhoto(place, "", problem=("E_FORMAT", says))
             else:
@@ -145,13 +145,13 @@ class ArchivePhotos:
         self.archive = Archive(path)
 
     def __iter__(self) -> Iterator[ListedPhoto]:
-        stamp, entries_of = _version(self.archive.path), dict[str, int]()
+        entries_of = dict[str, int]()
         for entry, problem in self.archive.entries():
             name = _spelled(entry.name)
             place = _own_place(name, entries_of)
             if place != name and problem is None:
                 problem = "E_FORMAT", "an earlier entry has the same name: this one is not opened"
-            yield ListedPhoto(place, f"{stamp} {entry.start}", entry, problem=problem)
+            yield ListedPhoto(place, entry.version, entry, problem=problem)
 
     def content(self, place: str, entry: ArchiveEntry | None) -> bytes:
         if entry is None:

@@ -130,7 +130,8 @@ def _settings(model: Model, reading: ReadingSettings, columns: Sequence[str]) ->
     """What the tables depend on. A batch continues only if all of it is the same."""
     return {
         "version": __version__,
-        "model": f"{model.card.name} {model.card.version}, sha256 {model.sha256}",
+        "model": f"{model.card.name} {model.card.version}",
+        "model_sha256": model.sha256,
         "device": reading.device,
         "force": reading.force,
         "columns": list(columns),

@@ -98,9 +98,9 @@ class Store:
                 self._file.execute("delete from settings")
                 self._file.executemany("insert into settings values (?, ?)", settings.items())
             return
-        different = [name for name in settings if known.get(name) != settings[name]]
+        different = [name for name in settings if known.get(name, settings[name]) != settings[name]]
         if different:
-            said = "; ".join(f"{name} was {known.get(name)}, now {settings[name]}" for name in different)
+            said = "; ".join(f"{name} was {known[name]}, now {settings[name]}" for name in different)
             raise CodedError("E_CONFIG", f"{folder} holds a batch with other settings ({said}): name another folder")
 
     def update(self, photos: Iterable[ListedPhoto], retry_failed: bool = False) -> int:
@@ -127,7 +127,7 @@ class Store:
                 if not self.count(_LISTED):
                     says = f"no photo is there any more, and {earlier} were: is their disk there? Nothing was changed"
                     raise CodedError("E_NOT_FOUND", says)
-                says = f"the folder holds a batch of {earlier} other photos, of which none is given now as it was then"
+                says = f"the folder holds a batch of {earlier} photos: some are gone, none is as it was"
                 raise CodedError("E_CONFIG", f"{says}: name another folder")
             self._file.execute("delete from photos where position < 0")
             faults = "select place from results where code in ('E_MEMORY', 'E_DISK', 'E_CONFIG')"

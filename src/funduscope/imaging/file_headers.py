@@ -33,6 +33,12 @@ _OTHERS: Final[tuple[tuple[int, bytes, str], ...]] = (
     (4, b"ftyp", "a HEIC, AVIF or video file"),
     (0, b"\x00\x00\x00\x0cjP", "a JPEG 2000"),
     (0, b"PK\x03\x04", "a zip archive"),
+    (0, b"\x1f\x8b", "a gzip archive"),
+    (0, b"BZh", "a bzip2 archive"),
+    (0, b"\xfd7zXZ", "an xz archive"),
+    (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
+    (0, b"Rar!", "a RAR archive"),
+    (257, b"ustar", "a tar archive"),
     (0, b"II+\0", "a BigTIFF"),
     (0, b"MM\0+", "a BigTIFF"),
 )
