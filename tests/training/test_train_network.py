@@ -38,7 +38,7 @@ from funduscope.training.initialization import (
 )
 from funduscope.training.journal import draw_curves
 from funduscope.training.leakage import check_unseen, warn_of_earlier, warn_of_learned
-from funduscope.training.samples import drawn, drop_unusable_masks, prepared, warn_untaught
+from funduscope.training.samples import drawn, drop_unusable_masks, prepared, warn_unsampled, warn_untaught
 from funduscope.training.train_network import train_network
 from funduscope.training.validation import make_validation
 
@@ -112,7 +112,7 @@ def test_a_run_does_not_go_on_with_other_labels_or_teachers(
     other = [replace(case, labels=replace(case.labels, grade=4)) if case.labels.grade else case for case in cases]
     with pytest.raises(TrainingError, match="other photos or labels"):
         train_network(short, other, folder, fold=0)
-    with pytest.raises(TrainingError, match="without teachers: .* leave them out"):
+    with pytest.raises(TrainingError, match=r"without teachers: .* leave them out"):
         train_network(short, cases, folder, fold=0, start=Start(teachers=(done / "best.safetensors",)))
     assert (folder / "run.json").read_bytes() == before
 
@@ -497,6 +497,15 @@ def test_an_answer_that_nothing_teaches_chooses_no_epoch(short: Recipe, cases: l
     validated = " ".join(name for name in line if name.startswith("validation "))
     assert not any(word in validated for word in ("DR", "fovea", "EX"))
     assert all(word in validated for word in ("DME", "disc center", "HE"))
+
+
+def test_a_misspelled_data_set_is_named(short: Recipe, cases: list[Case], capsys: pytest.CaptureFixture[str]) -> None:
+    warn_unsampled(short, cases)
+    assert "meant" not in capsys.readouterr().err
+    warn_unsampled(Recipe.from_toml(short.to_toml(), ["sampling.whole={idridB = 1}"]), cases)
+    assert "sampling.whole names idridB, which was not given: was idrid-B meant?" in capsys.readouterr().err
+    warn_unsampled(Recipe.from_toml(short.to_toml(), ["sampling.whole={idrid-A = 1}"]), [cases[0]])
+    assert "meant" not in capsys.readouterr().err, "another data set of a similar name"
 
 
 @pytest.mark.usefixtures("use_cache")

@@ -10,6 +10,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import replace
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -31,6 +32,9 @@ from funduscope.training.hard_negatives import Mined, with_mined
 from funduscope.vocabulary import EITHER_EXUDATE, View
 
 Entry = TypeVar("Entry", tuple[Case, View], tuple[Case, View, float])
+
+LIKE = 0.9
+"""From this ratio on (`difflib`) a name may be another one misspelled; "idrid-A" and "idrid-B" have 0.86."""
 
 MAX_UNREADABLE = 0.01
 """Share of the training photos that may be unreadable, or have unusable masks. More is a fault of the data set."""
@@ -222,10 +226,16 @@ def shown(recipe: Recipe, train: list[Case], files: dict[str, Path]) -> set[str]
 
 
 def warn_unsampled(recipe: Recipe, train: Sequence[Case]) -> None:
-    """Names on stderr the data sets that the recipe does not, from which it therefore learns nothing."""
+    """Names on stderr the data sets that the recipe does not, from which it therefore learns nothing, and what may be
+    one of them misspelled."""
     named = recipe.sampling.whole.keys() | recipe.sampling.close.keys()
+    given = {case.dataset for case in train}
+    for view, rates in recipe.sampling.by_view.items():
+        for name in rates.keys() - given:
+            for meant in get_close_matches(name, given - rates.keys(), 1, LIKE):
+                print(f"note: sampling.{view} names {name}, which was not given: was {meant} meant?", file=sys.stderr)
     left = Counter(case.dataset for case in train if case.dataset not in named)
-    if left and left.keys() != {case.dataset for case in train}:
+    if left and left.keys() != given:
         photos = ", ".join(f"{name} ({count})" for name, count in sorted(left.items()))
         ways = " ".join(setting_for(name, recipe) for name in sorted(left))
         print(f"note: {recipe.name} learns nothing from photos of {photos}. To change that: {ways}", file=sys.stderr)
