@@ -69,19 +69,10 @@ def predict(
     from funduscope.report.results_folder import OutputOptions
 
     options = OutputOptions(
-        palette=palette.value,
-        probabilities=probabilities,
-        full_size=full_size,
-        language=language.value,
-        explain=explain,
-        pdf=pdf,
-        leaflet=sheet,
-        force=force,
-        dicom=dicom or dicom_overlay,
-        dicom_overlay=dicom_overlay,
-        fhir=fhir or fhir_subject is not None,
-        fhir_subject=fhir_subject,
-    )
+        palette=palette.value, probabilities=probabilities, full_size=full_size, language=language.value,
+        explain=explain, pdf=pdf, leaflet=sheet, force=force, dicom=dicom or dicom_overlay,
+        dicom_overlay=dicom_overlay, fhir=fhir or fhir_subject is not None, fhir_subject=fhir_subject,
+    )  # fmt: skip
     if out is None:
         _check_without_folder(as_json and options != OutputOptions(force=force), again)
     _need_extras(options)

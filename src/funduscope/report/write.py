@@ -186,5 +186,5 @@ def _check_place(folder: Path) -> None:
         raise FileExistsError(f"{folder} is a file, and results need a folder: choose another name.")
     if foreign := _foreign(folder):
         raise FileExistsError(
-            f"{folder} contains {foreign[0]!r}, which is not an earlier result and would be lost: name another folder."
+            f"{folder} contains {foreign[0]!r}, not an earlier result, which would be lost: choose another folder."
         )
