@@ -17,17 +17,12 @@ from PIL import Image
 
 from funduscope.data.case import Point
 from funduscope.i18n.languages import Words
-from funduscope.i18n.messages import message
 from funduscope.inference.findings import Findings
 from funduscope.inference.headline import headline
-from funduscope.inference.rules import DME_REFERABLE_FROM, WITHOUT_REASON, with_rules, without_reason
-from funduscope.inference.urgency import urgency
-from funduscope.vocabulary import CODES, FURTHER_TASKS, REFERABLE_FROM
+from funduscope.inference.rules import advice_after
+from funduscope.vocabulary import CODES, FURTHER_TASKS
 
 MAX_STEPS: Final = 100
-
-_GRADE_CODES: Final = ("GRADE_", "REFERABLE_", "ICDR_")
-_DME_CODES: Final = ("DME_",)
 
 
 @dataclass(frozen=True)
@@ -217,24 +212,7 @@ def with_advice(found: Mapping[str, Any], corrections: Corrections) -> dict[str,
         }
     if corrections.grade is None and corrections.dme is None:
         return found | {"headline": headline(found)}
-    before = (found["advice"] or {}).get("because", ())
-    because = [reason for reason in before if reason["code"] not in WITHOUT_REASON.values()]
-    if corrections.grade is not None:
-        because = [reason for reason in because if not reason["code"].startswith(_GRADE_CODES)]
-        if corrections.grade >= REFERABLE_FROM:
-            because.insert(0, message("GRADE_REFERABLE", {"grade": corrections.grade}).to_dict())
-    if corrections.dme is not None:
-        because = [reason for reason in because if not reason["code"].startswith(_DME_CODES)]
-        if corrections.dme >= DME_REFERABLE_FROM:
-            because.append(message("DME_REFERABLE", {"risk": corrections.dme}).to_dict())
-    grade, risk = with_rules(found)
-    grade = grade if corrections.grade is None else corrections.grade
-    how_soon = urgency(grade, risk if corrections.dme is None else corrections.dme, bool(because))
-    found["advice"] = {
-        "refer": how_soon != "routine",
-        "urgency": how_soon,
-        "because": because or [without_reason(how_soon).to_dict()],
-    }
+    found["advice"] = advice_after(found, corrections.grade, corrections.dme)
     return found | {"headline": headline(found, grade=corrections.grade, dme=corrections.dme)}
 
 

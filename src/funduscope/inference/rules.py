@@ -41,6 +41,9 @@ WITHOUT_REASON: Final[Mapping[Urgency, str]] = {
 }
 """By urgency the code of `without_reason`."""
 
+_GRADE_CODES: Final = ("GRADE_", "REFERABLE_", "ICDR_")
+_DME_CODES: Final = ("DME_",)
+
 Lesions = Mapping[str, Sequence[LesionObject]]
 """Code to objects, for every kind of lesion that was segmented."""
 
@@ -137,6 +140,27 @@ def advise(
     lowest = None if supported.grade_range is None else supported.grade_range[0]
     how_soon = urgency(more_careful(grade, lowest), more_careful(risk, supported.dme_risk), bool(because))
     return Advice(how_soon != "routine", how_soon, tuple(because) or (without_reason(how_soon),))
+
+
+def advice_after(found: Mapping[str, Any], grade: int | None, risk: int | None) -> dict[str, Any]:
+    """The advice, as in findings.json, once a person has given grade or edema risk (None: the model's counts).
+
+    found: as in findings.json.
+    """
+    before = (found["advice"] or {}).get("because", ())
+    because = [reason for reason in before if reason["code"] not in WITHOUT_REASON.values()]
+    if grade is not None:
+        because = [reason for reason in because if not reason["code"].startswith(_GRADE_CODES)]
+        if grade >= REFERABLE_FROM:
+            because.insert(0, message("GRADE_REFERABLE", {"grade": grade}).to_dict())
+    if risk is not None:
+        because = [reason for reason in because if not reason["code"].startswith(_DME_CODES)]
+        if risk >= DME_REFERABLE_FROM:
+            because.append(message("DME_REFERABLE", {"risk": risk}).to_dict())
+    own_grade, own_risk = with_rules(found)
+    how_soon = urgency(own_grade if grade is None else grade, own_risk if risk is None else risk, bool(because))
+    because = because or [without_reason(how_soon).to_dict()]
+    return {"refer": how_soon != "routine", "urgency": how_soon, "because": because}
 
 
 def without_reason(how_soon: Urgency) -> Message:

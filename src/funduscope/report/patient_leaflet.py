@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from funduscope.i18n.languages import Words
 from funduscope.inference.headline import headline
-from funduscope.inference.rules import DME_REFERABLE_FROM, with_rules
+from funduscope.inference.rules import DME_REFERABLE_FROM, advice_after, with_rules
 from funduscope.inference.stated import undisputed_eye
 from funduscope.inference.urgency import urgency
 from funduscope.vocabulary import REFERABLE_FROM
@@ -94,9 +94,8 @@ def _gradable(found: Mapping[str, Any], words: Words, grade: int | None, dme: in
         is_unsure |= any(warning["code"] == "FOVEA_NOT_FOUND" for warning in found["warnings"])
     else:  # the model's answer counts where nothing was corrected
         is_unsure = dme is None and any(warning["code"] == "FOVEA_NOT_FOUND" for warning in found["warnings"])
-        refer = is_referable or (grade is None and bool((found["referable"] or {}).get("value")))
-        if found["advice"] is not None and not refer:
-            found = {**found, "advice": {**found["advice"], "refer": False}}
+        advice = advice_after(found, grade, dme)
+        refer, found = advice["refer"], {**found, "advice": advice}
     stated = headline(found, grade=grade, dme=dme)
     said = (stated["referral"] or {}).get("code")
     if grade is not None or dme is not None:  # what was stated is not undecided any more

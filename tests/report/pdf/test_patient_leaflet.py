@@ -201,6 +201,7 @@ def test_who_corrects_the_edema_alone_drops_no_referral_for_the_grade() -> None:
     found = told(predicted_grade=1, referable=probable, **lesions)
     assert words("sheet.next.refer") in said(compose(found, words, dme=0))
     assert words("sheet.next.no_referral") in said(compose(found, words, grade=1, dme=0))
+    lesions["advice"] = {"refer": False, "urgency": "routine", "because": [message("NOTHING_REFERABLE").to_dict()]}
     calm = told(predicted_grade=1, referable=probable | {"value": False}, **lesions)
     assert words("sheet.next.no_referral") in said(compose(calm, words, dme=0))
     ungraded = told(predicted_grade=None, referable=None, **lesions)
