@@ -386,12 +386,15 @@ def test_train_hands_everything_on(command: Command, table: Path, tmp_path: Path
     assert (shipped.name, other) == ("funduscope.onnx", start)
     code, _, err = command("train", "plain", "--data", table, "--run", tmp_path / "run", "--init", tmp_path / "gone")
     assert code == 1
-    assert "no weights to start from" in err
+    assert "gone is not there: expected a run folder" in err
     code, _, err = command("train", "plain", "--data", table, "--run", tmp_path / "run", "--refit", "fast")
     assert code == 1
-    assert "fast is not the folder of a run" in err
+    assert "fast is not there: expected a finished run's folder" in err
     (tmp_path / "begun").mkdir()
-    for begun, says in (("begun", "begun has no best.safetensors yet"), ("begun/last.safetensors", "is no run that")):
+    for begun, says in (
+        ("begun", "begun has no best.safetensors yet"),
+        ("begun/last.safetensors", "last.safetensors is not there"),
+    ):
         code, _, err = command(
             "train", "plain", "--data", table, "--run", tmp_path / "run", "--refit", tmp_path / begun
         )

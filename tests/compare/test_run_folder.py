@@ -86,12 +86,13 @@ def test_half_a_line_of_a_killed_process_is_no_line(fabricate, tmp_path: Path) -
 def test_runs_of_another_budget_or_fold_stand_apart_with_the_reason(fabricate, tmp_path: Path) -> None:
     alike = [fabricate(tmp_path / name) for name in ("one", "two")]
     wider = fabricate(tmp_path / "wider", Recipe.load("plain", ["sampling.per_epoch=900", "training.epochs=4"]))
-    other = fabricate(tmp_path / "other", fold=3)
-    side, reasons = split_comparable(gather([wider, *alike, other]))
+    other, every = fabricate(tmp_path / "other", fold=3), fabricate(tmp_path / "every", fold=None)
+    side, reasons = split_comparable(gather([wider, *alike, other, every]))
     assert [run.name for run in side] == ["one", "two"]
     assert reasons == {
         "wider": "another budget: 3,600 samples in 4 epochs at 512 px, close 1024 px",
         "other": "test fold 3 instead of 0",
+        "every": "no test fold instead of 0",
     }
 
 

@@ -246,8 +246,8 @@ def split_comparable(runs: Sequence[Run]) -> tuple[list[Run], dict[str, str]]:
     for run in runs:
         other = [run.unfinished] if run.unfinished else []
         if run.fold != fold:
-            own, wanted = ("no test fold" if one is None else f"test fold {one}" for one in (run.fold, fold))
-            other.append(f"{own} instead of {wanted}")
+            own = "no test fold" if run.fold is None else f"test fold {run.fold}"
+            other.append(f"{own} instead of {'none' if fold is None else fold}")
         other += [f"another budget: {run.budget}"] if run.budget != budget else []
         if other:
             reasons[run.name] = "; ".join(other)
