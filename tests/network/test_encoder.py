@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from funduscope.network import encoder as encoders
 from funduscope.network.encoder import WEIGHTS_VARIABLE, Encoder, WeightsError, fill, load_imagenet
@@ -262,6 +262,32 @@ def test_weights_bring_the_normalization_that_they_were_trained_with(
             one.eval()(torch.full((1, 64, 64, 3), 255, dtype=torch.uint8))
         torch.testing.assert_close(seen[0], torch.ones(1, 3, 64, 64))
     assert recipe_of("test_resnet").encoder.mean == (0.485, 0.456, 0.406)
+
+
+@pytest.mark.parametrize("count", [None, torch.tensor([7])], ids=["left out", "of shape (1,)"])
+def test_a_files_counts_of_batches_are_not_asked_for(count: torch.Tensor | None) -> None:
+    """Ports of other frameworks' weights leave them out, or write each as a tensor of one value."""
+    own = Encoder("resnet18").body.state_dict()
+    state = {key: value for key, value in own.items() if not key.endswith("num_batches_tracked")}
+    if count is not None:
+        state |= {key: count for key in own if key not in state}
+    encoder = Encoder("resnet18")
+    fill(encoder, state)
+    for key, value in encoder.body.state_dict().items():
+        torch.testing.assert_close(value, own[key])
+
+
+def test_the_first_resnet50s_weights_fit(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = shared.parent / "weights" / "resnet50_v1.safetensors"
+    if not file.is_file():
+        pytest.skip("the first ResNet-50's ImageNet weights are not beside the photographs")
+    monkeypatch.setenv(WEIGHTS_VARIABLE, str(file.parent))
+    state, variant = load_imagenet("resnet50")
+    assert variant == "v1"
+    encoder = Encoder("resnet50", variant)
+    fill(encoder, state)
+    stored = load_file(file)["layer4.2.conv3.weight"].float()
+    torch.testing.assert_close(encoder.body.state_dict()["layer4.2.conv3.weight"], stored)
 
 
 def test_weights_that_lack_something_are_refused() -> None:

@@ -245,14 +245,17 @@ def _no_weights(name: str) -> str:
 
 
 def fill(encoder: Encoder, state: dict[str, Tensor]) -> None:
-    """Copies the weights that the pyramid uses. Raises `WeightsError` if one is missing or of another shape."""
+    """Copies the weights that the pyramid uses. Raises `WeightsError` if one is missing or of another shape.
+
+    The counts of batches that a BatchNorm has seen are not copied: files lack them or hold them in another shape.
+    """
     own = encoder.state_dict()
-    named = {key: _name_in(state, key) for key in own}
-    missing = [key for key, name in named.items() if name not in state and not key.endswith("num_batches_tracked")]
+    named = {key: _name_in(state, key) for key in own if not key.endswith("num_batches_tracked")}
+    missing = [key for key, name in named.items() if name not in state]
     if missing:
         example = missing[0].removeprefix("body.")
         raise WeightsError(f"The weights lack {len(missing)} of {encoder.name}'s tensors, such as {example}.")
-    unlike = [key for key, name in named.items() if name in state and state[name].shape != own[key].shape]
+    unlike = [key for key, name in named.items() if state[name].shape != own[key].shape]
     if unlike:
         key, came, wanted = unlike[0].removeprefix("body."), state[named[unlike[0]]].shape, own[unlike[0]].shape
         raise WeightsError(
@@ -260,7 +263,7 @@ def fill(encoder: Encoder, state: dict[str, Tensor]) -> None:
             f"{key}, which is {tuple(came)}; expected {tuple(wanted)}."
         )
     with torch.no_grad():
-        encoder.load_state_dict({key: state.get(name, own[key]) for key, name in named.items()})
+        encoder.load_state_dict(own | {key: state[name] for key, name in named.items()})
 
 
 def _name_in(state: dict[str, Tensor], key: str) -> str:
