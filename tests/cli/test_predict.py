@@ -24,7 +24,7 @@ from tests.cli.conftest import CARD, write_model
 
 from funduscope.imaging.find_photos import gather
 from funduscope.inference.loading import load
-from funduscope.report.results_folder import OutputOptions, earlier_results, new_folder, results_in
+from funduscope.report.results_folder import OutputOptions, earlier_results, new_folder, places_in
 from funduscope.testing.drawn_eyes import draw_eye
 
 Command = Callable[..., tuple[int, str, str]]
@@ -329,6 +329,18 @@ def test_an_answer_next_to_photos_hides_none_of_them(save_eye: Save, tmp_path: P
     (tmp_path / "P17/findings.json").write_text(text)
     found = [path.relative_to(tmp_path).as_posix() for path in gather([tmp_path])]
     assert found == ["P17/x.jpg", "P17/y_OD.tif", "P17/deep/z.jpg"]
+
+
+@pytest.mark.parametrize("folder", ["x_OD", "patient_7", "patient-7"])
+def test_the_other_eye_is_no_result_of_the_first(save_eye: Save, tmp_path: Path, folder: str):
+    """A folder whose name begins as its photos do, which end as masks of the disc would."""
+    patient = folder.split("_")[0].split("-")[0]
+    photos = [f"{folder}/{patient}_OD.tif", f"{folder}/{patient}_OS.tif"]
+    for name in photos:
+        save_eye(tmp_path / name)
+    (tmp_path / folder / "findings.json").write_text(json.dumps({"photo": {"name": f"{patient}_OD.tif"}}))
+    save_eye(tmp_path / folder / f"{patient}_OD_MA.tif")
+    assert [path.relative_to(tmp_path).as_posix() for path in gather([tmp_path])] == photos
 
 
 def test_results_are_no_photos_wherever_they_lie(command: Command, tiny: Path, save_eye: Save, tmp_path: Path):
@@ -722,8 +734,8 @@ def test_a_report_is_made_again_once_the_model_has_other_figures(
     photo, out = save_eye(tmp_path / "eye.png", width=360), tmp_path / "out"
     assert command("predict", photo, "--model", tiny, "--out", out)[0] == 0
     sha256 = json.loads((out / "eye" / "findings.json").read_text("utf-8"))["model"]["sha256"]
-    assert earlier_results(results_in(out), sha256, OutputOptions())(photo) is not None
-    assert earlier_results(results_in(out), sha256, OutputOptions(), [["kappa", 0.8]])(photo) is None
+    assert earlier_results(places_in(out), sha256, OutputOptions())(photo) is not None
+    assert earlier_results(places_in(out), sha256, OutputOptions(), [["kappa", 0.8]])(photo) is None
 
 
 def test_a_photo_that_was_moved_and_then_taken_again_leaves_no_earlier_answer(

@@ -11,7 +11,7 @@ SOURCE = Path(__file__).resolve().parents[2] / "src" / "funduscope"
 USING = (
     *("vocabulary", "recipe", "i18n", "imaging", "quality", "duplicates", "data", "metrics", "inference"),
     *("evaluation.score_photo", "evaluation.scores", "explain.class_activation", "explain.map_reliability"),
-    *("explain.inpaint", "explain.counterfactual", "report.heatmap", "report.html", "report.naming", "report.outline"),
+    *("explain.inpaint", "explain.counterfactual", "report.heatmap", "report.html", "report.outline"),
     *("report.overlay", "report.results_folder", "report.summary_csv", "report.write"),
 )
 

@@ -40,9 +40,9 @@ from funduscope.data.table import COLUMNS, NONE_WORD
 from funduscope.i18n.errors import PhotoError
 from funduscope.imaging.file_headers import read_header
 from funduscope.imaging.photo import Photo
+from funduscope.imaging.photo_names import safe_stem
 from funduscope.imaging.plain_jpeg import START, plain_jpeg
 from funduscope.report.image_files import mask_tiff
-from funduscope.report.naming import safe_stem
 from funduscope.vocabulary import CODES, STRUCTURES
 
 SCHEMA: Final = "funduscope-corrections/1"

@@ -28,8 +28,8 @@ from funduscope.app.viewer_component import media_address, new_edits, show_panel
 from funduscope.app.viewer_data import move_threshold, threshold_sliders, viewer_data
 from funduscope.i18n.languages import Words
 from funduscope.imaging.limits import LIMITS
+from funduscope.imaging.photo_names import safe_stem
 from funduscope.inference.findings import Findings
-from funduscope.report.naming import safe_stem
 from funduscope.report.outline import Palette
 from funduscope.vocabulary import CODES, DME_RISKS, FURTHER_TASKS, GRADES
 

@@ -17,13 +17,13 @@ from funduscope.batch.store import Result
 from funduscope.i18n.errors import CodedError, PhotoError, code_and_sentence, machine_fault
 from funduscope.imaging.framing import frame
 from funduscope.imaging.photo import open_each
+from funduscope.imaging.photo_names import safe_stem
 from funduscope.inference.findings import Findings
 from funduscope.inference.loading import load
 from funduscope.inference.model import Model
 from funduscope.inference.runtime import Device
 from funduscope.inference.uncertainty import uncertainty
 from funduscope.quality.image_measures import FRAME_PX, measure
-from funduscope.report.naming import safe_stem
 from funduscope.report.write import is_result, save
 
 MEASURES: Final = ("brightness", "contrast", "chroma", "sharpness", "seen")

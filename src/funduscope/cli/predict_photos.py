@@ -32,8 +32,8 @@ from funduscope.report.results_folder import (
     internal_failure,
     new_folder,
     open_results,
+    places_in,
     read_photos,
-    results_in,
 )
 
 NO_MAP = (
@@ -74,7 +74,7 @@ def predict_all(
         clinical = ClinicalOutputs(options)
         # The PDF pages last: whatever fails before has no page among those of all photos.
         extra_outputs = _all_of([maps, clinical.extra_outputs, pdfs.extra_outputs if pdfs else None])
-        places = results_in(folder) if folder else None
+        places = places_in(folder) if folder else None
         written = folder and open_results(folder, many, options, extra_outputs, places)
         write = stack.enter_context(written) if written else _unwritten
         earlier = _earlier(answer, None if again else places, options, many=many)

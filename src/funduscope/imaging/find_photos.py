@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from funduscope.imaging.dicom_file import is_dicom
+from funduscope.imaging.photo_names import safe_stem
 
 SIGNATURES: Final = (b"\xff\xd8\xff", b"\x89PNG", b"II*\0", b"MM\0*")
 OTHER_PICTURES: Final = frozenset({".bmp", ".gif", ".webp", ".heic", ".heif", ".avif", ".jp2", ".ppm"})
@@ -22,16 +23,19 @@ DICOM_INDEX: Final = "DICOMDIR"
 """The name of the file that lists the DICOM files of a disc: a DICOM file that is no photo."""
 
 START_BYTES: Final = 132
-"""So many bytes tell a photo of a supported format from other files."""
+"""Number of leading bytes that `begins_like_photo` needs."""
 
 RESULT: Final = "findings.json"
 """A folder with this file has an earlier result, whose masks and overlays are no photos."""
 
-RESULT_NAMES: Final = re.compile(r"(findings|settings)\.json|overlay\.png|report\.html|explanation_[a-z]+\.png")
-RESULT_ENDINGS: Final = re.compile(
-    r"_(report\.pdf|sheet\.(html|pdf)|[A-Z]{2,}(\.tif|_prob\.png)|(SR|SEG|SC)\.dcm|fhir\.json)\Z"
+_RESULT_NAMES: Final = re.compile(r"(findings|settings)\.json|overlay\.png|report\.html|explanation_[a-z]+\.png")
+_RESULT_ENDINGS: Final = re.compile(
+    r"_(report\.pdf|sheet\.(html|pdf)|[A-Z]{2,}(\.tif|_prob\.png)|(SR|SEG|SC)\.dcm|fhir\.json)"
 )
-"""What names of a result's other files end in; they begin with the photo's name, made safe (report/naming.py)."""
+"""What names of a result's other files end in; they begin with the photo's name, made safe (photo_names.py)."""
+
+_HASH: Final = re.compile(r"(-[0-9a-f]{8}(-\d+)?|_[0-9a-f]{12})\Z")
+"""What the names of some folders of results end in: a hash that tells photos of one name apart."""
 
 
 def gather(sources: Iterable[Path | str], also: Callable[[Path], bool] = lambda path: False) -> list[Path]:
@@ -111,22 +115,20 @@ def _of_folder(top: Path, also: Callable[[Path], bool]) -> Iterator[Path]:
 
 
 def results_in(folder: Path) -> Callable[[str], bool]:
-    """Whether a file of a folder with an earlier result belongs to it, by its name.
+    """Whether a file is one of the results in a folder, by its name: of every result, or the photo's and an ending.
 
-    Photos may lie in the same folder, as x_OD.tif and x_OS.tif next to the answer of one of them: what belongs to it
-    begins with the name of its photo, as the folder itself does.
+    Photos may lie in the same folder, even as x_OD.tif and x_OS.tif next to the results of one of them: what belongs to
+    these begins with the photo's name, made safe, or with the folder's, and goes on with a known ending.
     """
-    photo = ""
+    stems = {folder.name}
     with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
-        photo = Path(json.loads((folder / RESULT).read_bytes())["photo"]["name"]).stem
-
-    def belongs(name: str) -> bool:
-        end = RESULT_ENDINGS.search(name)
-        stem = name[: end.start()] if end else ""
-        begins = stem in (photo, folder.name) or folder.name.startswith((f"{stem}-", f"{stem}_"))
-        return bool(RESULT_NAMES.fullmatch(name)) or (bool(stem) and begins)
-
-    return belongs
+        name = json.loads((folder / RESULT).read_bytes())["photo"]["name"]
+        stems |= {Path(name).stem, safe_stem(name, set(), "")}
+    stems.add(_HASH.sub("", folder.name))
+    return lambda name: (
+        bool(_RESULT_NAMES.fullmatch(name))
+        or any(name.startswith(stem) and _RESULT_ENDINGS.fullmatch(name, len(stem)) for stem in stems if stem)
+    )
 
 
 def _is_photo(path: Path) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from threading import Lock
 
 from funduscope.imaging.find_photos import RESULT, resolved
-from funduscope.report.naming import safe_stem
+from funduscope.imaging.photo_names import safe_stem
 
 SETTINGS = "settings.json"
 """In a photo's folder: the version and the settings that its results were made with, and a hash of the photo's path."""

@@ -134,7 +134,7 @@ def new_folder(now: datetime, place: Path = Path()) -> Path:
             return folder
 
 
-def results_in(folder: Path) -> ResultPlaces:
+def places_in(folder: Path) -> ResultPlaces:
     """The places of a run's results, next to its tables."""
     return ResultPlaces(folder, (SUMMARY, SUMMARY_PAGES))
 
@@ -206,7 +206,7 @@ def open_results(
     from funduscope.report.summary_csv import SummaryRow, is_summary, open_summary
 
     folder.mkdir(parents=True, exist_ok=True)
-    places = places or results_in(folder)
+    places = places or places_in(folder)
     has_rows = many or is_summary(folder / SUMMARY)
     with open_summary(folder / SUMMARY) if has_rows else nullcontext(lambda row: None) as add:
 

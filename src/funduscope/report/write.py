@@ -7,7 +7,7 @@ import json
 import os
 import re
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
 from importlib import resources
@@ -18,11 +18,11 @@ import cv2
 import numpy as np
 
 from funduscope.atomic import replacing
-from funduscope.imaging.find_photos import RESULT, RESULT_ENDINGS, RESULT_NAMES
+from funduscope.imaging.find_photos import RESULT, results_in
+from funduscope.imaging.photo_names import safe_stem
 from funduscope.report.heatmap import exact_map_pictures
 from funduscope.report.html import report
 from funduscope.report.image_files import mask_tiff, png, write_png
-from funduscope.report.naming import safe_stem
 from funduscope.report.outline import ExtraOutputs, Outline, Palette, Traced, trace
 from funduscope.report.overlay import WIDTH_PX, overlay
 
@@ -151,7 +151,7 @@ def _foreign(folder: Path) -> list[str]:
     """The names of what is no photo's results in a folder."""
     entries = [entry for entry in folder.iterdir() if entry.is_dir() or not _DESKTOP.fullmatch(entry.name)]
     listed = _listed(folder)
-    is_ours = _named_like_results(folder) if listed is None else listed.__contains__
+    is_ours = results_in(folder) if listed is None else listed.__contains__
     foreign = [entry.name for entry in entries if entry.is_dir() or not is_ours(entry.name)]
     # A patient's own right and left eye may be named like masks (x_OD.tif): without a list only findings.json makes
     # them results.
@@ -165,18 +165,6 @@ def _listed(folder: Path) -> set[str] | None:
     with suppress(OSError, ValueError, LookupError, TypeError):
         return {*json.loads((folder / "settings.json").read_bytes())["files"], "settings.json"}
     return None
-
-
-def _named_like_results(folder: Path) -> Callable[[str], bool]:
-    """Whether a file's name is that of a result of the folder's photo."""
-    stems = {folder.name}
-    with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
-        stems.add(safe_stem(json.loads((folder / RESULT).read_bytes())["photo"]["name"], set(), ""))
-    # The longest first: of two stems one may begin as the other does.
-    return lambda name: (
-        bool(RESULT_NAMES.fullmatch(name))
-        or any(name.startswith(stem) and RESULT_ENDINGS.fullmatch(name, len(stem)) for stem in stems)
-    )
 
 
 def _check_place(folder: Path) -> None:

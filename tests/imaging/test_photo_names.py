@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from funduscope.report.naming import safe_stem
+from funduscope.imaging.photo_names import safe_stem
 
 NASTY = (
     "../../etc/passwd", "..\\..\\boot.ini", "a\0b.jpg", "x" * 300 + ".jpg", "目" * 300, "👁️.jpg", "a\nb.png",
