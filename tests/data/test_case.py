@@ -14,7 +14,7 @@ from funduscope.data.masks import read_mask
 from funduscope.training.batch import allowed
 
 
-@pytest.mark.parametrize("grade", [2, 2.0, np.int64(2), np.uint8(2), np.float64(2)])
+@pytest.mark.parametrize("grade", [2, 2.0, np.int64(2), np.uint8(2), np.float64(2), np.float32(2)])
 def test_a_class_is_a_plain_number_whatever_it_came_as(grade: Any) -> None:
     labels = Labels(grade=grade, classes={"dme": frozenset({np.int64(1), 2})})
     assert type(labels.label("grade")) is int
@@ -23,8 +23,15 @@ def test_a_class_is_a_plain_number_whatever_it_came_as(grade: Any) -> None:
     assert labels.among("dme") == [1, 2]
 
 
+@pytest.mark.parametrize("task", ["grade", "dme"])
+def test_an_exact_grade_or_edema_risk_may_stand_among_the_classes(task: str) -> None:
+    labels = Labels(classes={task: 1})
+    assert labels == Labels(**{task: 1})  # pyright: ignore[reportArgumentType]
+    assert Labels(**{task: 1}, classes={task: frozenset({0, 1})}).label(task) == 1  # pyright: ignore
+
+
 def test_what_a_table_leaves_out_is_not_known() -> None:
-    labels = Labels(grade=float("nan"), dme=np.float64("nan"), fovea_xy=(math.nan, math.nan))  # pyright: ignore
+    labels = Labels(grade=float("nan"), dme=np.float32("nan"), fovea_xy=(math.nan, math.nan))  # pyright: ignore
     assert labels == Labels()
     assert allowed(labels, "grade") == [True] * 5
 
@@ -41,6 +48,9 @@ def test_what_a_table_leaves_out_is_not_known() -> None:
         ({"classes": {"dme": frozenset({1, 7})}}, "label dme is 7"),
         ({"classes": {"dme": frozenset()}}, "what is not known is left out"),
         ({"classes": {"glaucoma": 1}}, "task 'glaucoma'; known are grade, dme"),
+        ({"grade": np.bool_(True)}, "True"),
+        ({"grade": 4, "classes": {"grade": frozenset({0, 1})}}, "grade is 4, and among classes it is"),
+        ({"dme": 2, "classes": {"dme": 1}}, "dme is 2, and among classes it is 1"),
         ({"fovea_xy": (3.0, math.nan)}, r"fovea_xy is \(3.0, nan\)"),
         ({"quality": "fine"}, "quality cannot be 'fine'; known are good, usable, reject"),
         ({"laterality": "L"}, "laterality cannot be 'L'; known are left, right"),
@@ -55,3 +65,8 @@ def test_what_is_no_label_is_refused(given: dict[str, Any], says: str) -> None:
 def test_files_that_were_not_found_do_not_say_that_nothing_is_there(tmp_path: Path) -> None:
     with pytest.raises(LabelError, match=r"no file\. Leave out a mask that is not known"):
         Mask(tuple(tmp_path.glob("*_EX.png")), read_mask)
+
+
+def test_a_mask_with_files_needs_a_reader(tmp_path: Path) -> None:
+    with pytest.raises(LabelError, match=r"needs a reader, such as read=funduscope\.data\.masks\.read_mask"):
+        Mask((tmp_path / "a_EX.png",))

@@ -8,9 +8,10 @@ import pytest
 
 from funduscope.data.case import ABSENT, Labels, Mask
 from funduscope.data.derived_labels import derive_labels
+from funduscope.data.masks import read_mask
 from funduscope.vocabulary import LESIONS
 
-DRAWN = Mask((Path("drawn.png"),))
+DRAWN = Mask((Path("drawn.png"),), read_mask)
 BOX = ((1.0, 2.0, 3.0, 4.0),)
 
 

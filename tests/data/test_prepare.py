@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,16 @@ from PIL import Image
 from funduscope.data import prepare as module
 from funduscope.data.case import ABSENT, Case, Empty, Labels, Mask
 from funduscope.data.masks import read_mask
-from funduscope.data.prepare import CACHE_VARIABLE, cached, default_cache, prepare, read_prepared, unusable_masks
+from funduscope.data.prepare import (
+    CACHE_VARIABLE,
+    DISC_IN_BOX,
+    cached,
+    default_cache,
+    prepare,
+    read_prepared,
+    reader_id,
+    unusable_masks,
+)
 from funduscope.testing.drawn_eyes import draw_eye
 from funduscope.vocabulary import EITHER_EXUDATE
 
@@ -192,3 +203,45 @@ def test_another_reader_of_the_same_mask_makes_another_file(case: Case, tmp_path
     readers = read_mask, lambda path: np.asarray(Image.open(path)) == 255, lambda path: np.asarray(Image.open(path)) > 1
     cases = [_relabeled(case, masks={"EX": Mask((path,), read)}) for read in readers]
     assert len({cached(one, SIDE, tmp_path / "cache") for one in cases}) == 3
+
+
+def _above(path: Path, threshold: int = 128, *, times: int = 1) -> np.ndarray:
+    return np.asarray(Image.open(path)) * times > threshold
+
+
+def _closed_over(threshold: int) -> Callable[[Path], np.ndarray]:
+    return lambda path: _above(path, threshold)
+
+
+def _with_default(threshold: int) -> Callable[[Path], np.ndarray]:
+    def read(path: Path, threshold: int = threshold) -> np.ndarray:
+        return max([_above(path, threshold)], key=lambda mask: mask.sum())
+
+    return read
+
+
+@pytest.mark.parametrize(
+    "reader_at",
+    [lambda one: partial(_above, threshold=one), lambda one: partial(_above, times=one), _closed_over, _with_default],
+)
+def test_readers_that_differ_in_a_value_alone_are_two(reader_at: Callable[[int], Callable[[Path], np.ndarray]]) -> None:
+    assert reader_id(reader_at(50)) == reader_id(reader_at(50)), "the same, made twice"
+    assert reader_id(reader_at(50)) != reader_id(reader_at(150))
+
+
+def test_a_drawn_exudate_is_not_absent_as_either_kind(case: Case) -> None:
+    drawn = case.labels.masks["EX"]
+    framed = prepare(_relabeled(case, masks={"EX": drawn, EITHER_EXUDATE: ABSENT}), SIDE)
+    assert "EX" in framed.coverage
+    assert {"SE", EITHER_EXUDATE} == {*framed.absent} & {"EX", "SE", EITHER_EXUDATE}
+
+
+@pytest.mark.parametrize("side", [64, 512])
+def test_the_disc_in_a_box_has_the_area_of_its_ellipse(case: Case, side: int) -> None:
+    framed = prepare(_relabeled(case, masks={}, boxes={"OD": ((100.0, 90.0, 160.0, 170.0),)}), side)
+    corners = framed.transform.to_frame(np.array([[100.0, 90.0], [160.0, 170.0]]))
+    width, height = (corners[1] - corners[0]) * DISC_IN_BOX
+    plane = framed.coverage["OD"] / 255
+    assert plane.sum() == pytest.approx(np.pi / 4 * width * height, rel=0.01)
+    x, y = ((plane.sum(axis) * (np.arange(side) + 0.5)).sum() / plane.sum() for axis in (0, 1))
+    np.testing.assert_allclose((x, y), corners.mean(0), atol=0.02)

@@ -22,6 +22,7 @@ from funduscope.data.rows import EYES, columns_of, read_sheet, read_tolerantly
         b"image,dr\n\n A ,3.0",
         b"sep=;\r\nimage;dr\r\nA;3\r\n",
         b"image\tdr\r\nA\t3\r\n",
+        b"\r\n,\r\nimage,dr\r\nA,3\r\n",
     ],
     ids=[
         "blank columns, trailing space",
@@ -31,6 +32,7 @@ from funduscope.data.rows import EYES, columns_of, read_sheet, read_tolerantly
         "blank line",
         "Excel",
         "tabs",
+        "blank rows above",
     ],
 )
 def test_the_same_row_however_it_was_saved(text: bytes, tmp_path: Path) -> None:
@@ -52,6 +54,18 @@ def test_rows_are_counted_as_a_spreadsheet_counts(tmp_path: Path) -> None:
 def test_a_grade_may_be_a_word(word: str, grade: int, tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text(f"image,dr\nA,{word}\n")
     assert read_sheet(tmp_path / "labels.csv").rows[0].grade("dr") == grade
+
+
+@pytest.mark.parametrize("text", ["3 PDR", "7 mild", "-1 mild", "2 (mild)", "Mild 4", "no DR?", "mild?"])
+def test_a_word_next_to_something_else_is_no_grade(text: str, tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text(f"image,dr\nA,{text}\n")
+    with pytest.raises(LabelError, match=r"row 2, column dr: is '.*'; expected"):
+        read_sheet(tmp_path / "labels.csv").rows[0].grade("dr")
+
+
+def test_a_quoted_name_may_contain_another_delimiter(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text('image;dr;"place, px"\nA;3;7\n')
+    assert columns_of(tmp_path / "labels.csv") == {"image", "dr", "place, px"}
 
 
 @pytest.mark.parametrize(

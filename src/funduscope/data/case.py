@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
-from numbers import Integral
+from numbers import Real
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -39,7 +39,10 @@ class Mask:
     empty: Empty = "error"
 
     def __post_init__(self) -> None:
-        """Raises `LabelError` for a reader without files: that nothing was found does not say that it is absent."""
+        """Raises `LabelError` for a reader without files, since that nothing was found does not say that the structure
+        is absent, and for files without a reader."""
+        if self.paths and self.read is None:
+            raise LabelError("A mask with files needs a reader, such as read=funduscope.data.masks.read_mask.")
         if self.read is not None and not self.paths:
             raise LabelError(
                 "A mask with a reader has no file. Leave out a mask that is not known; write ABSENT where it is known "
@@ -57,7 +60,7 @@ class Mask:
         """
         united = np.zeros((height_px, width_px), bool)
         for path in self.paths:
-            assert self.read is not None
+            assert self.read is not None, "files come with a reader"
             mask: np.ndarray = self.read(path)
             if mask.shape != united.shape:
                 raise LabelError(
@@ -85,10 +88,10 @@ def _class_of(task: str, given: object) -> int | None:
     """The class of a task as a plain number. Raises `LabelError` if it is none."""
     if task not in CLASSES:
         raise LabelError(f"A label names the task {task!r}; known are {', '.join(CLASSES)}.")
-    if given is None or (isinstance(given, float) and math.isnan(given)):
+    if given is None or (isinstance(given, Real) and math.isnan(given)):
         return None
     classes = range(len(CLASSES[task]))
-    if isinstance(given, bool) or not isinstance(given, Integral | float) or given not in classes:
+    if isinstance(given, bool | np.bool_) or not isinstance(given, Real) or float(given) not in classes:
         raise LabelError(f"The label {task} is {given!r}; expected a whole number from 0 to {classes[-1]}, or None.")
     return int(given)
 
@@ -149,8 +152,7 @@ class Labels:
             object.__setattr__(self, task, _class_of(task, getattr(self, task)))
         for name in ("disc_xy", "fovea_xy"):
             object.__setattr__(self, name, _point_of(name, getattr(self, name)))
-        classes = {task: _possible_classes(task, known) for task, known in self.classes.items()}
-        object.__setattr__(self, "classes", classes)
+        self._set_classes({task: _possible_classes(task, known) for task, known in self.classes.items()})
         for name, given, among in (
             ("quality", self.quality, get_args(Quality)),
             ("laterality", self.laterality, get_args(Laterality)),
@@ -158,6 +160,17 @@ class Labels:
         ):
             if given is not None and given not in among:
                 raise LabelError(f"The label {name} cannot be {given!r}; known are {', '.join(among)}.")
+
+    def _set_classes(self, classes: dict[str, int | frozenset[int]]) -> None:
+        """Sets `classes`, without the grade or edema risk where it is known exactly: these have fields of their own.
+        Raises `LabelError` if field and classes contradict each other."""
+        for task in {"grade", "dme"} & classes.keys():
+            own, among = getattr(self, task), classes[task]
+            if isinstance(among, int):
+                object.__setattr__(self, task, classes.pop(task))
+            if own is not None and own not in (among if isinstance(among, frozenset) else (among,)):
+                raise LabelError(f"The label {task} is {own}, and among classes it is {among!r}; expected one of them.")
+        object.__setattr__(self, "classes", classes)
 
     def known(self, task: str) -> int | frozenset[int] | None:
         """What is known of a photo task: its class, the classes that are possible, or None."""

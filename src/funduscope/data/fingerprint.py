@@ -28,9 +28,10 @@ def fingerprint(cases: Sequence[Case]) -> str:
         digest.update(repr((case.key, case.visit, case.fold, plain, *further)).encode())
         drawn = (sorted(labels.experts.items()), sorted(labels.boxes.items()), labels.laterality)
         digest.update(repr(drawn).encode())
-        files = [(code, path) for code, mask in sorted(labels.masks.items()) for path in mask.paths or (None,)]
+        masks = sorted((labels.masks | ({"negatives": labels.negatives} if labels.negatives else {})).items())
+        files = [(code, path) for code, mask in masks for path in mask.paths or (None,)]
         for name, path in [("photo", case.path), *files, *sorted(labels.votes.items())]:
             digest.update(name.encode() + (content_of(path) if path else b"absent"))
-        unlike = [(code, mask.empty) for code, mask in sorted(labels.masks.items()) if mask.empty != "error"]
+        unlike = [(code, mask.empty) for code, mask in masks if mask.empty != "error"]
         digest.update(repr(unlike).encode() if unlike else b"")
     return digest.hexdigest()

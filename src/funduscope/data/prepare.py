@@ -10,9 +10,11 @@ import hashlib
 import json
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from types import CodeType, FunctionType
 
 import cv2
 import numpy as np
@@ -30,7 +32,7 @@ CHANNELS: tuple[str, ...] = (*CODES, EITHER_EXUDATE)
 """The planes of a dense target."""
 
 CACHE_VARIABLE = "FUNDUSCOPE_CACHE"
-_VERSION = "4"
+_VERSION = "5"
 """Version of what this module makes of a framed photo and its labels; changes of framing and of mask reading are
 noticed by themselves."""
 
@@ -67,7 +69,7 @@ def prepare(case: Case, side_px: int) -> Prepared:
     result = Prepared(framed.image, framed.transform, {}, {}, ())
     absent = _masks(labels, photo, result)
     regions = _weak(labels, result, absent)
-    return replace(result, absent=tuple(sorted(absent)), regions=regions)
+    return replace(result, absent=tuple(sorted(absent - result.coverage.keys())), regions=regions)
 
 
 def _masks(labels: Labels, photo: Photo, result: Prepared) -> set[str]:
@@ -112,14 +114,23 @@ def _weak(labels: Labels, result: Prepared, absent: set[str]) -> dict[str, list[
         elif code in labels.experts and labels.experts[code] == 0:
             absent.add(code)
     if "OD" in labels.boxes and "OD" not in coverage:
-        (left, top), (right, bottom) = transform.to_frame(np.reshape(labels.boxes["OD"][0], (2, 2)))
-        disc = np.zeros((transform.side_px, transform.side_px), np.uint8)
-        center = (round((left + right) * 8 - 8), round((top + bottom) * 8 - 8))  # cv2: sixteenths, centers at +0
-        sizes = zip((right - left, bottom - top), DISC_IN_BOX, strict=True)
-        axes = [max(1, round(side * share * 8)) for side, share in sizes]
-        cv2.ellipse(disc, center, axes, 0, 0, 360, 255, -1, cv2.LINE_AA, shift=4)
-        coverage["OD"] = disc
+        coverage["OD"] = _ellipse(transform.to_frame(np.reshape(labels.boxes["OD"][0], (2, 2))), transform.side_px)
     return {code: outlines for code, outlines in regions.items() if outlines}
+
+
+def _ellipse(corners: np.ndarray, side_px: int) -> np.ndarray:
+    """Coverage, (S, S) uint8, of the ellipse that has the shares `DISC_IN_BOX` of a box. cv2's smooth one is 0.6 px too
+    wide all around.
+
+    corners: (2, 2) x, y of the box in the frame. A pixel's coverage is half, more or less by its distance to the edge.
+    """
+    center, half_axes = corners.mean(0), np.maximum((corners[1] - corners[0]) * DISC_IN_BOX / 2, 0.5)
+    x, y = (np.arange(side_px, dtype=np.float32) + 0.5 - at for at in center)
+    x, y = x[None] / half_axes[0], y[:, None] / half_axes[1]
+    radius = np.hypot(x, y)
+    slope = np.hypot(x / half_axes[0], y / half_axes[1]) / np.maximum(radius, 1e-6)
+    inside = np.clip(0.5 + (1 - radius) / np.maximum(slope, 1e-6), 0, 1)
+    return np.rint(inside * 255).astype(np.uint8)
 
 
 def _to_frame(mask: np.ndarray, transform: CropTransform) -> np.ndarray:
@@ -146,7 +157,7 @@ def cached(case: Case, side_px: int, cache: Path) -> Path:
         }
         regions = {code: [one.tolist() for one in outlines] for code, outlines in prepared.regions.items()}
         about = json.dumps(
-            {"home": asdict(prepared.transform), "absent": prepared.absent, "regions": regions}
+            {"transform": asdict(prepared.transform), "absent": prepared.absent, "regions": regions}
             | {"unusable": prepared.unusable}
         )
         with replacing(path) as unfinished, unfinished.open("wb") as file:
@@ -160,23 +171,23 @@ def read_prepared(path: Path) -> Prepared:
         about = json.loads(file["about"].tobytes())
         return Prepared(
             file["image"],
-            CropTransform(**about["home"]),
+            CropTransform(**about["transform"]),
             {key.removeprefix("coverage "): file[key] for key in file.files if key.startswith("coverage ")},
             {key.removeprefix("known "): file[key] for key in file.files if key.startswith("known ")},
             tuple(about["absent"]),
             {code: [np.array(one) for one in outlines] for code, outlines in about["regions"].items()},
-            about.get("unusable", {}),  # files of older versions were not made of photos with such masks
+            about["unusable"],
         )
 
 
 def unusable_masks(path: Path) -> dict[str, str]:
     """`Prepared.unusable` alone, of a file of `cached`."""
     with np.load(path, allow_pickle=False) as file:
-        return json.loads(file["about"].tobytes()).get("unusable", {})
+        return json.loads(file["about"].tobytes())["unusable"]
 
 
 def content_of(path: Path) -> bytes:
-    """A file's bytes, for a hash. Of one that cannot be opened a word: whoever reads it as a photo or mask says why."""
+    """A file's bytes, for a hash; `b"unreadable"` if it cannot be opened: the reader of photo or mask says why."""
     try:
         return path.read_bytes()
     except OSError:
@@ -200,7 +211,25 @@ def _key(case: Case, side_px: int) -> str:
 
 
 def reader_id(read: Callable[[Path], np.ndarray] | None) -> str:
-    """What tells one reader of masks from another in any process: its name, and of one written in Python its code."""
+    """What distinguishes one reader of masks from another, in any process: names, code, defaults and bound values."""
+    if isinstance(read, partial):
+        return f"partial {reader_id(read.func)} {_values(read.args)} {_values(read.keywords.items())}"
     name = f"{getattr(read, '__module__', '')}.{getattr(read, '__qualname__', type(read).__name__)}"
-    code = getattr(read, "__code__", None)
-    return name if code is None else f"{name} {code.co_code.hex()} {code.co_consts!r} {code.co_names!r}"
+    if not isinstance(read, FunctionType):
+        return name
+    closed = [cell.cell_contents for cell in read.__closure__ or ()]
+    defaults = [*(read.__defaults__ or ()), *(read.__kwdefaults__ or {}).items()]
+    return f"{name} {_values([read.__code__, *defaults, *closed])}"
+
+
+def _values(values: Iterable[object]) -> str:
+    """Values as text, functions and code by what they do; `repr` has their address, which differs between processes."""
+    return " ".join(map(_value, values))
+
+
+def _value(value: object) -> str:
+    if isinstance(value, CodeType):
+        return f"{value.co_code.hex()} {_values(value.co_consts)} {value.co_names!r}"
+    if isinstance(value, FunctionType | partial):
+        return reader_id(value)
+    return f"({_values(value)})" if isinstance(value, tuple) else repr(value)

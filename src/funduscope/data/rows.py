@@ -42,7 +42,7 @@ NOT_KNOWN: Final = ("na", "n/a", "nan", "null", "none", "n.a.", "unknown", "not 
 """What programs and people write where a patient is not known: read as a name, it would join them all."""
 
 _DELIMITER_LINE: Final = re.compile(r"sep=([,;\t])\r?\n")
-"""A first line that tells Excel the delimiter; it shows and counts none such."""
+"""A first line that names the delimiter for Excel, which hides it and does not count it as a row."""
 
 _NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 _WHOLE: Final = re.compile(r"(\d+)\.0+")
@@ -51,8 +51,8 @@ Meaning = TypeVar("Meaning", bound=str)
 
 
 def grade_word(text: str) -> int | None:
-    """The grade that a word stands for ("No DR", "Proliferate_DR"); `None` if it is no such word."""
-    return GRADE_WORDS.get("".join(filter(str.isalpha, text.lower())))
+    """The grade that a word stands for ("No DR", "Proliferate_DR"); `None` if it is no such word, or more than one."""
+    return GRADE_WORDS.get(re.sub(r"[ _-]", "", text.lower()))
 
 
 def patient_name(text: str) -> str:
@@ -260,8 +260,8 @@ def _cell_text(cell: object) -> str:
 
 
 def csv_lines(path: Path, faults: list[Fault], most: int | None = None) -> list[list[str]]:
-    """The cells of a CSV as they are written, of its first `most` rows. Adds to `faults` what had to be overlooked;
-    raises `LabelError` if the file cannot be read or is no text."""
+    """The cells of a CSV as they are written. Adds to `faults` what had to be overlooked; raises `LabelError` if the
+    file cannot be read or is no text. most: only so many rows, without those that are blank."""
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise LabelError(f"The file has more than {_MAX_BYTES // 1_000_000} MB; expected a table of labels.")
@@ -274,7 +274,7 @@ def csv_lines(path: Path, faults: list[Fault], most: int | None = None) -> list[
     )
     lines: list[list[str]] = []
     try:
-        lines.extend(itertools.islice(reader, most))
+        lines.extend(reader if most is None else itertools.islice((line for line in reader if any(line)), most))
     except csv.Error as error:
         faults.append(
             Fault(
@@ -287,13 +287,13 @@ def csv_lines(path: Path, faults: list[Fault], most: int | None = None) -> list[
 
 
 def delimiter_of(text: str) -> tuple[str, int]:
-    """What stands between a table's cells, and where its first row begins: after a line that only tells the former.
+    """The delimiter, and the index at which the first row begins, which a line that names the delimiter may precede.
 
     text: the file's, at least its first line. Some spreadsheets export semicolons or tabs.
     """
     if line := _DELIMITER_LINE.match(text):
         return line[1], line.end()
-    head = text.split("\n", 1)[0]
+    head = re.sub(r'"[^"]*"', "", text.lstrip("\r\n").split("\n", 1)[0])  # a quoted name may contain any of them
     return next((one for one in ",;\t" if one in head), ","), 0
 
 

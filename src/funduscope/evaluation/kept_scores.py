@@ -17,7 +17,7 @@ import numpy as np
 from funduscope.atomic import replacing
 from funduscope.data.case import ABSENT, Case
 from funduscope.data.fingerprint import fingerprint
-from funduscope.data.prepare import content_of, reader_id
+from funduscope.data.prepare import reader_id
 from funduscope.evaluation.score_key import Question
 from funduscope.evaluation.score_photo import score_stream
 from funduscope.evaluation.scores import PhotoScore
@@ -81,9 +81,7 @@ def _key(case: Case, about: str) -> str:
     labels = case.labels
     digest = hashlib.sha256(f"{about} {case.dataset} {fingerprint([case])}".encode())
     for mask in [mask for _, mask in sorted(labels.masks.items())] + [labels.negatives or ABSENT]:
-        digest.update(f"{reader_id(mask.read)} {mask.empty}".encode())
-    for path in labels.negatives.paths if labels.negatives else ():
-        digest.update(content_of(path))
+        digest.update(reader_id(mask.read).encode())
     return digest.hexdigest()[:32]
 
 
