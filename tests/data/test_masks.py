@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngInfo
 
 from funduscope.data.case import ABSENT, LabelError, Mask
 from funduscope.data.masks import read_mask, read_votes, size_of
+from funduscope.imaging.photo import Photo
 
 
 @pytest.fixture
@@ -145,6 +147,29 @@ def test_sizes_are_those_of_the_upright_photo(tmp_path: Path) -> None:
         assert size_of(tmp_path / name) == (30, 20), name
     with pytest.raises(LabelError, match=r"none\.jpg cannot be opened"):
         size_of(tmp_path / "none.jpg")
+
+
+XMP = b"""<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/></rdf:RDF></x:xmpmeta>"""
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_what_no_viewer_takes_for_an_orientation_turns_neither_photo_nor_mask(kind: str, tmp_path: Path) -> None:
+    """Pillow turns images by XMP data, and by an EXIF block that ImageMagick wrote as a PNG's text."""
+    shown, file, texts = np.zeros((300, 400), np.uint8), tmp_path / f"eye.{kind.lower()}", PngInfo()
+    shown[30:90, 40:70] = 255
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    block = b"Exif\0\0" + turned.tobytes().removeprefix(b"Exif\0\0")
+    texts.add_text("Raw profile type exif", f"\nexif\n{len(block):8d}\n{block.hex()}\n", zip=True)
+    how = {"pnginfo": texts} if kind == "PNG" else {"xmp": XMP, "quality": 95}
+    Image.fromarray(shown).convert("RGB").save(file, kind, **how)
+    with Image.open(file) as image:
+        assert ImageOps.exif_transpose(image).size == (300, 400), "Pillow turns it"
+    with Image.open(file) as image:
+        assert Photo.open(image).pixels.shape[:2] == Photo.open(file).pixels.shape[:2] == size_of(file) == (300, 400)
+    if kind == "PNG":
+        assert np.array_equal(read_mask(file), shown > 0)
 
 
 @pytest.mark.parametrize("quantized", [True, False])

@@ -34,6 +34,11 @@ def test_the_next_fold_selects_and_the_others_train(cases: list[Case], fold: int
     assert len(plan.train) + len(plan.validation) + len(plan.test) == len(cases)
 
 
+def test_the_only_fold_there_is_does_not_select_where_it_tests(cases: list[Case]) -> None:
+    plan = SplitPlan.of([case.in_fold(0) for case in cases], 0)
+    assert (plan.validation, plan.validation_fold, len(plan.test)) == ([], None, len(cases))
+
+
 def test_a_run_says_which_fold_selected(cases: list[Case], tmp_path: Path) -> None:
     """Otherwise the fold that training chooses; a refit has none, and learned from every photo."""
     made = make_folds(cases)

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -419,7 +420,11 @@ def test_activation_maps_are_compared_too():
 
     same, turned, none = (
         export.compare(Predictor(plain), Predictor(Changed(change)), eyes)
-        for change in (dict, lambda cams: {"dme": cams["dme"][..., ::-1, :]}, lambda _: {})
+        for change in (
+            dict,
+            lambda cams: {"dme": cams["dme"][..., ::-1, :]},
+            lambda _: {},
+        )
     )
     assert same.holds
     assert same.most_cam == 0
@@ -427,6 +432,19 @@ def test_activation_maps_are_compared_too():
     assert turned.most_cam > export.MAX_DIFFERENCE
     assert not turned.holds
     assert not none.holds
+
+
+def test_answers_that_are_no_numbers_are_not_the_same():
+    """Of a model that, unlike a predictor, does not refuse to give them."""
+
+    def model(chance: float) -> Any:
+        probs = {"grade": np.array([chance, 0.5])}
+        found = {"gradable_ok": True, "class_probs": probs, "codes": (), "gates": {}, "cams": {}}
+        return lambda image: SimpleNamespace(**found, disc_xy=None, fovea_xy=None, answer=lambda task: 1)
+
+    eyes = [np.zeros((4, 4, 3), np.uint8)] * 2
+    assert export.compare(model(0.5), model(0.5), eyes).holds
+    assert not export.compare(model(0.5), model(float("nan")), eyes).holds
 
 
 STAGED = """

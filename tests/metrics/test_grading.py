@@ -205,6 +205,11 @@ def test_yes_and_no_are_grades_too() -> None:
         GradingState.of([float("nan")], [0], 2)  # pyright: ignore
 
 
+def test_half_a_grade_is_not_rounded() -> None:
+    with pytest.raises(ValueError, match=r"whole numbers from 0 to 4; came \[1\.7, 2\.9\]"):
+        ScoresState.of(np.array([1.7, 2.9]), np.full((2, 5), 0.2))
+
+
 @pytest.mark.parametrize("unknown", [float("nan"), None, 2])
 def test_a_truth_that_is_not_known_is_neither_yes_nor_no(unknown: float | None) -> None:
     with pytest.raises(ValueError, match="leave out photos of which it is not known"):

@@ -177,7 +177,8 @@ def _write(folder: Path, name: str, encoder: Encoder, about: str | None = None) 
     ("file", "about", "variant"),
     [
         ("resnet18.safetensors", None, "timm"),
-        ("resnet18_v1.safetensors", "the stride is in the first 1x1 convolution", "v1"),
+        ("resnet18.safetensors", "the stride is in the first 1x1 convolution", "v1"),
+        ("resnet18_v1.safetensors", None, "v1"),
     ],
 )
 def test_weights_come_from_the_named_folder_with_their_variant(

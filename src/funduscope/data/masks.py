@@ -13,12 +13,12 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from funduscope.data.case import LabelError
+from funduscope.imaging.file_headers import orientation_of
 from funduscope.imaging.limits import LIMITS
 from funduscope.vocabulary import VOTERS
 
 _FORMATS = ("PNG", "TIFF")
 _MODES = ("1", "L", "P", "I", "F", "LA", "PA", "RGB", "RGBA", "I;16", "I;16B", "I;16L")
-_ORIENTATION = 0x0112
 _PHOTOMETRIC = 0x0106
 _TURNED = (5, 6, 7, 8)
 _VOTE = 60
@@ -71,12 +71,13 @@ def palette_of(image: Image.Image) -> np.ndarray | None:
     return np.reshape(image.getpalette("RGB") or (), (-1, 3)) if image.mode in ("P", "PA") else None
 
 
-def bilevel(image: Image.Image, values: np.ndarray) -> np.ndarray:
-    """The values of an image; of a TIFF of one bit in which 0 is white, those with fewer pixels inside.
+def stored_values(image: Image.Image) -> np.ndarray:
+    """(H, W) or (H, W, planes) of the numbers of an opened image, upright as photos are (`orientation_of`).
 
-    Of such files some programs mean the ones (which are shown black), others what is shown white. No structure covers
-    most of a photo.
+    Of a TIFF of one bit in which 0 is white, those with fewer pixels are 1: some programs mean the ones (which are
+    shown black), others what is shown white. No structure covers most of a photo.
     """
+    values = np.asarray(ImageOps.exif_transpose(image) if orientation_of(image) > 1 else image)
     is_reversed = image.mode == "1" and image.format == "TIFF" and image.getexif().get(_PHOTOMETRIC) == 0
     return ~values if is_reversed and values.mean() > 0.5 else values
 
@@ -105,10 +106,8 @@ def size_of(path: Path, *, mask: bool = False) -> tuple[int, int]:
     formats = _FORMATS if mask else ("JPEG", *_FORMATS)
     try:
         with Image.open(path, formats=formats) as image:
-            # Pillow gives the upright size of a TIFF, and the stored one of the others. To find EXIF data that a PNG's
-            # header does not have, it would decode the whole file.
-            has_exif = image.format == "JPEG" or bool({"exif", "Raw profile type exif"} & image.info.keys())
-            turned = image.format != "TIFF" and has_exif and image.getexif().get(_ORIENTATION) in _TURNED
+            # Pillow gives the upright size of a TIFF, and the stored one of the others.
+            turned = image.format != "TIFF" and orientation_of(image) in _TURNED
             return (image.width, image.height) if turned else (image.height, image.width)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         expected = f"{', '.join(formats[:-1])} or {formats[-1]}"
@@ -130,7 +129,7 @@ def _values(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
                 raise LabelError(f"The mask {path.name} has more than {most} million pixels.")
             if image.mode not in _MODES:
                 raise LabelError(f"The mask {path.name} is of mode {image.mode}; expected palette, gray or RGB.")
-            values, palette = bilevel(image, np.asarray(ImageOps.exif_transpose(image))), palette_of(image)
+            values, palette = stored_values(image), palette_of(image)
             has_alpha = image.mode.endswith("A")  # LA, PA, RGBA
     except FileNotFoundError as error:
         raise LabelError(f"The mask {path.name} is not there (looked in {path.parent}).") from error

@@ -265,8 +265,8 @@ def _official_visits(cases: Iterable[Case]) -> set[str]:
     return {case.visit for case in cases if case.split == "test"}
 
 
-def _next_fold(fold: int | None, there: Iterable[int | None]) -> int:
-    """The fold that selects: the next one after the test fold, the first one where nothing is tested."""
-    known = {other for other in there if other is not None}
-    first = min(known, default=0)
-    return first if fold is None else min((other for other in known if other > fold), default=first)
+def _next_fold(fold: int | None, there: Iterable[int | None]) -> int | None:
+    """The fold that selects: the next one after the test fold, the first one where nothing is tested. None where no
+    photo is in a fold other than the tested one."""
+    others = {other for other in there if other is not None and other != fold}
+    return min((other for other in others if fold is None or other > fold), default=min(others, default=None))

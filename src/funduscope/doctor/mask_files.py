@@ -13,9 +13,9 @@ from typing import Final
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from funduscope.data.masks import bilevel, marked, palette_of
+from funduscope.data.masks import marked, palette_of, stored_values
 from funduscope.data.table import NONE_WORD, spelled_as_stored
 from funduscope.doctor.columns import EXPERT_CODES, plain
 from funduscope.doctor.inventory import Inventory, PhotoIndex
@@ -146,7 +146,7 @@ def read_stored(path: Path) -> Stored | str:
                 if image.width * image.height > LIMITS.max_pixels:
                     return f"It has more than {LIMITS.max_pixels // 1_000_000} million pixels."
                 kind, mode = image.format or "", image.mode
-                values, palette = bilevel(image, np.asarray(ImageOps.exif_transpose(image))), palette_of(image)
+                values, palette = stored_values(image), palette_of(image)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         return f"It cannot be opened as an image ({str(error).rstrip('.') or type(error).__name__})."
     return _stored(mode, kind, values, palette)

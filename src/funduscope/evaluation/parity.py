@@ -45,6 +45,11 @@ class Parity:
         return worst <= MAX_DIFFERENCE and self.labels_equal == 1
 
 
+def _largest(*differences: float) -> float:
+    """The largest difference; infinite if one is no number, which comparisons would pass over."""
+    return math.inf if any(map(math.isnan, differences)) else max(differences)
+
+
 def compare(first: Model, second: Model, photos: list[np.ndarray]) -> Parity:
     """Runs both predictors on the same photos: the largest difference of each kind of answer, and equal labels.
 
@@ -57,16 +62,16 @@ def compare(first: Model, second: Model, photos: list[np.ndarray]) -> Parity:
             continue
         answered += 1
         for task, probs in a.class_probs.items():
-            most = max(most, float(np.abs(probs - b.class_probs[task]).max()))
+            most = _largest(most, float(np.abs(probs - b.class_probs[task]).max()))
         for code in a.codes:
             apart = np.abs(a.frame_probs[code] - b.frame_probs[code])
-            most, structure = max(most, float(apart.max())), max(structure, float(apart.mean()))
+            most, structure = _largest(most, float(apart.max())), _largest(structure, float(apart.mean()))
         for one, other in ((a.disc_xy, b.disc_xy), (a.fovea_xy, b.fovea_xy)):
-            landmark = max(landmark, _apart(one, other) / image.shape[1])
+            landmark = _largest(landmark, _apart(one, other) / image.shape[1])
         for router, shares in a.gates.items():
-            gate = max(gate, float(np.abs(np.subtract(shares, b.gates[router])).max()))
+            gate = _largest(gate, float(np.abs(np.subtract(shares, b.gates[router])).max()))
         for task in a.cams.keys() | b.cams.keys():
-            cam = max(cam, _maps_apart(a.cams.get(task), b.cams.get(task)))
+            cam = _largest(cam, _maps_apart(a.cams.get(task), b.cams.get(task)))
         equal += all(a.answer(task) == b.answer(task) for task in a.class_probs)
     if not answered:
         raise ParityError(f"None of the {len(photos)} photos shows an eye: there is nothing to compare on them.")

@@ -12,9 +12,12 @@ import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from funduscope.i18n.errors import PhotoError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 EXPECTED: Final = "expected a JPEG, PNG, TIFF or DICOM photograph"
 
@@ -158,8 +161,8 @@ def _jpeg(data: bytes) -> Header:
             if size is not None or len(payload) < 6:
                 raise _damaged("JPEG", "its frame header")
             size = struct.unpack(">BHHB", payload[:6])
-        elif marker == 0xE1 and payload.startswith(b"Exif\0\0") and orientation is None:
-            orientation = _exif_orientation(payload[6:])
+        elif marker == 0xE1 and payload.startswith(_EXIF) and orientation is None:
+            orientation = _exif_orientation(payload)
         elif marker == 0xDB and quality is None:
             quality = _jpeg_quality(payload)
         elif marker == 0xDA:
@@ -258,7 +261,9 @@ def _expanded_size(name: bytes, payload: bytes) -> int:
 
 _TIFF_TYPES: Final = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
 _TIFF_INTEGERS: Final = {1: "B", 3: "H", 4: "I"}
+_ORIENTATION: Final = 274
 _TIFF_SINGLE: Final = (256, 257, 259, 262, 274, 277, 278, 284, 322, 323)
+_EXIF: Final = b"Exif\0\0"
 _COMPRESSIONS: Final = {1: "none", 5: "LZW", 8: "deflate", 32946: "deflate", 32773: "PackBits"}
 _STRAIGHT_ALPHA: Final = 2  # of tag 338; 0 is an undefined channel, 1 transparency that colors are multiplied by
 
@@ -299,6 +304,7 @@ def _tiff_tags(data: bytes) -> tuple[dict[int, tuple[int, ...]], int]:
 
 def _exif_orientation(blob: bytes) -> int | None:
     """The orientation in an EXIF block, 1 (upright) where it has none; None if it is no such block."""
+    blob = blob.removeprefix(_EXIF)
     if blob[:4] not in (b"II*\0", b"MM\0*"):
         return None
     said = 1
@@ -306,10 +312,21 @@ def _exif_orientation(blob: bytes) -> int | None:
         order, entries = _directory(blob)
         for entry in entries:
             tag, kind, values = struct.unpack_from(order + "HHI", blob, entry)
-            if tag == 274 and kind in _TIFF_INTEGERS and values == 1:
+            if tag == _ORIENTATION and kind in _TIFF_INTEGERS and values == 1:
                 value = struct.unpack_from(order + _TIFF_INTEGERS[kind], blob, entry + 8)[0]
                 said = value if 1 <= value <= 8 else said
     return said
+
+
+def orientation_of(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8, of an image that Pillow has opened, or of one in memory.
+
+    Of a JPEG or PNG only the file's EXIF block counts, as in `read_header` and in browsers. Pillow by itself also takes
+    what XMP data or a PNG's texts state.
+    """
+    if image.format in ("JPEG", "PNG"):
+        return _exif_orientation(image.info.get("exif", b"")) or 1
+    return image.getexif().get(_ORIENTATION, 1)
 
 
 def _tiff(data: bytes) -> Header:
@@ -342,7 +359,8 @@ def _tiff(data: bytes) -> Header:
     tile = first(322, 0) * first(323, 0)
     if tile > max(4 * width * height, 1 << 22):
         raise _damaged("TIFF", "its tiles are far larger than its picture")
-    orientation = first(274, 1) if 1 <= first(274, 1) <= 8 else 1
+    orientation = first(_ORIENTATION, 1)
+    orientation = orientation if 1 <= orientation <= 8 else 1
     upright = data if orientation == 1 else _marked_upright(data)
     pages, is_clear = 2 if following else 1, extra == _STRAIGHT_ALPHA
     return Header("TIFF", width, height, bits, samples, pages, orientation, upright, is_clear)
@@ -354,6 +372,6 @@ def _marked_upright(data: bytes) -> bytes:
     changed = bytearray(data)
     for entry in entries:
         tag, kind = struct.unpack_from(order + "HH", data, entry)
-        if tag == 274 and kind in _TIFF_INTEGERS:
+        if tag == _ORIENTATION and kind in _TIFF_INTEGERS:
             struct.pack_into(order + _TIFF_INTEGERS[kind], changed, entry + 8, 1)
     return bytes(changed)

@@ -20,7 +20,7 @@ import simplejpeg
 from funduscope.i18n.errors import PhotoError, machine_fault
 from funduscope.i18n.messages import Message, message
 from funduscope.imaging.dicom_file import DicomFile, Stated, is_dicom, read_dicom
-from funduscope.imaging.file_headers import Header, read_header
+from funduscope.imaging.file_headers import Header, orientation_of, read_header
 from funduscope.imaging.limits import LIMITS, Limits, check_bytes, read_file
 
 if TYPE_CHECKING:
@@ -235,7 +235,7 @@ def _from_pil(image: object, name: str, limits: Limits) -> Photo:
     _check_size(*image.size, limits)
     try:
         image.load()  # first: loading turns a TIFF upright and updates its orientation
-        orientation = image.getexif().get(0x0112, 1)
+        orientation = orientation_of(image)
         pixels, notes = _rgb(image)
     except PhotoError:
         raise

@@ -13,7 +13,7 @@ R = TypeVar("R")
 
 
 def read_ahead(items: Iterable[T], read: Callable[[T], R], ahead: int = 1) -> Iterator[tuple[T, R]]:
-    """Each item with `read(item)`, in order. At most `ahead` items are read ahead, so memory stays flat.
+    """Each item with `read(item)`, in order. At most `ahead` items, 1 or more, are read ahead, so memory stays flat.
 
     As many threads read as there are cores, `ahead` at most. The items themselves are taken in the caller's thread.
     What `read` raises is raised in place of that item.

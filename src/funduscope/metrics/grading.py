@@ -206,6 +206,7 @@ def matching_rows(
     if truths.ndim != 1 or table.ndim != 2 or not len(truths) == len(table) == len(left):
         shapes = f"grades {truths.shape}, rows {table.shape}, refusals {left.shape}"
         raise ValueError(f"(N,), (N, G) and (N,) are expected; came {shapes}.")
-    if np.any((truths < 0) | (truths >= table.shape[1])):
-        raise ValueError(f"Grades run from 0 to {table.shape[1] - 1}; came {sorted(set(truths.tolist()))}.")
+    if np.any((truths < 0) | (truths >= table.shape[1]) | (truths != np.asarray(truth))):
+        came = sorted({*np.asarray(truth).tolist()})
+        raise ValueError(f"Grades are whole numbers from 0 to {table.shape[1] - 1}; came {came}.")
     return truths, table, left

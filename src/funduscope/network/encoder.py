@@ -178,7 +178,7 @@ def load_imagenet(name: str) -> tuple[dict[str, Tensor], str]:
         except SafetensorError as error:
             remedy = "fetch the file again, or train from scratch with --set encoder.weights=none"
             raise WeightsError(f"{path} cannot be read as weights ({error}): {remedy}.") from error
-        return state, "v1" if "first 1x1" in about else "timm"
+        return state, "v1" if path.stem == f"{name}_v1" or "first 1x1" in about else "timm"
     # Its client would try again for most of a minute.
     if not _is_cached(name) and (os.environ.get("HF_HUB_OFFLINE") == "1" or not _reaches_hub()):
         raise WeightsError(_no_weights(name))
