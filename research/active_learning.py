@@ -1,9 +1,10 @@
 """Do twenty photos that the model is least sure of teach it more of a new clinic than twenty at random?
 
-    python -m research.active_learning measure --data DATA --out features.npz [--dataset messidor2] [--most 600]
+    python -m research.active_learning measure --model MODEL --data DATA --out features.npz
+                                               [--dataset messidor2] [--most 600]
     python -m research.active_learning compare features.npz
 
-measure: pooled features, grade probabilities and training distance by the shipped model, one upright whole view a
+measure: pooled features, grade probabilities and training distance by a model, one upright whole view a
 photo, for photos of a data set that it never saw, in a random order; continues where it stopped. compare: anew for each
 seed half of the photos, whole visits, are the clinic's test, the other half its photos without labels. Twenty of these
 are labeled, and a linear layer on the frozen features, added to the model's own log probabilities and pulled to 0, is
@@ -46,8 +47,10 @@ PULLS = (1.0, 10.0, 100.0)
 
 def measure(given: argparse.Namespace) -> None:
     """Writes an npz of features (N, C), probs (N, G), percentile (N,), grade (N,), visit (N,), key (N,)."""
-    model = load(None, threads=1)
+    model = load(given.model, threads=1)
     assert isinstance(model, Predictor)
+    if given.dataset in model.card.about.get("trained on", {}).get("photos", {}):
+        raise SystemExit(f"{given.model} learned from {given.dataset}: name a model, or a data set, without the other.")
     one_view = replace(model.card, structures=(), close=(), mirrored=False, close_px=model.card.whole_px)
     model = Predictor(model.runtime, one_view)
     cases = [case for case in read_data([given.data]) if case.dataset == given.dataset]
@@ -172,6 +175,7 @@ def main() -> None:
     first = verbs.add_parser("measure")
     first.add_argument("--data", type=Path, required=True)
     first.add_argument("--out", type=Path, required=True)
+    first.add_argument("--model", required=True, help="fast, a run folder or an ONNX file")
     first.add_argument("--dataset", default="messidor2")
     first.add_argument("--most", type=int, default=600)
     first.set_defaults(run=measure)

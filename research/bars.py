@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 Tree = dict[str, Any]
-Told = tuple[float | None, float | None, float | None]
-"""A value with the ends of its interval."""
+ValueAndInterval = tuple[float | None, float | None, float | None]
+"""A score, and the ends of its interval."""
 
-NO_VALUE: Told = (None, None, None)
+NO_VALUE: ValueAndInterval = (None, None, None)
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,16 @@ class Bar:
     at_most: bool = False
     inside: bool = False
 
-    def told(self, tree: Tree) -> Told:
+    def measured(self, tree: Tree) -> ValueAndInterval:
         """The value and its interval; Nones where it was not measured."""
         state, name = self.score
         found = tree["scores"].get(self.data, {}).get(state, {}).get(name)
         return NO_VALUE if found is None else (found["value"], found["low"], found["high"])
+
+    def photos(self, tree: Tree) -> str:
+        """The number of photos that were scored; empty if it was not measured."""
+        about = tree.get("details", {}).get(self.data, {}).get("states", {}).get(self.score[0])
+        return "" if about is None else str(about["photos"])
 
     def reached(self, value: float, low: float | None, high: float | None) -> bool:
         """Whether the value, or its interval, is as good as asked."""
@@ -59,9 +64,9 @@ _ROWS: tuple[tuple[str, str, _Score, float, float], ...] = (
     ("referable DR, AUROC", EYEPACS, ("referable DR", "AUROC"), 0.93, 0.91),
     ("DR, quadratic weighted kappa", MESSIDOR, ("DR", "kappa"), 0.80, 0.77),
     ("referable DR, AUROC", MESSIDOR, ("referable DR", "AUROC"), 0.965, 0.955),
-    ("macular edema, AUROC", MESSIDOR, ("macular edema", "AUROC"), 0.97, 0.96),
+    ("macular edema by exudates near the fovea, AUROC", MESSIDOR, ("macular edema", "AUROC"), 0.97, 0.96),
     ("microaneurysms, average precision", DOTS, ("MA pixels", PRECISION), 0.40, 0.30),
-    ("microaneurysms found at one false a photo", DOTS, ("MA lesions", "sensitivity at 1"), 0.40, 0.30),
+    ("microaneurysms found at one false mark per photo", DOTS, ("MA lesions", "sensitivity at 1"), 0.40, 0.30),
     ("microaneurysms, average precision", MASKS, ("MA pixels", PRECISION), 0.48, 0.38),
     ("haemorrhages, average precision", MASKS, ("HE pixels", PRECISION), 0.62, 0.52),
     ("hard exudates, average precision", MASKS, ("EX pixels", PRECISION), 0.86, 0.82),
@@ -74,8 +79,8 @@ _ROWS: tuple[tuple[str, str, _Score, float, float], ...] = (
     ("optic disc, IoU", MASKS, ("OD mask", "IoU"), 0.94, 0.92),
     ("disc, mean distance at 4288 wide, px", HOME, ("disc center", DISTANCE), 16, 18),
     ("fovea, mean distance at 4288 wide, px", HOME, ("fovea", DISTANCE), 36, 40),
-    ("healthy photos with a false HE, EX or SE", HOME, FALSE, 0.08, 0.10),
-    ("healthy photos with a false HE, EX or SE", SRAHIM, FALSE, 0.10, 0.12),
+    ("grade-0 photos with a false HE, EX or SE", HOME, FALSE, 0.08, 0.10),
+    ("grade-0 photos with a false HE, EX or SE", SRAHIM, FALSE, 0.10, 0.12),
 )
 """What is scored, and the bars of the default model and of `fast`."""
 
@@ -115,14 +120,14 @@ def _asked(value: float) -> str:
 
 def bars_table(tree: Tree, bars: Sequence[Bar] = BARS) -> str:
     """Every bar, what was reached, and whether that is enough."""
-    lines = ["| what | data set | target | measured | 95 % interval | |", "|---|---|---|---|---|---|"]
+    lines = ["| what | data set | photos | target | measured | 95 % interval | |", "|---" * 7 + "|"]
     enough = 0
     for bar in bars:
-        value, low, high = bar.told(tree)
+        value, low, high = bar.measured(tree)
         verdict = "not measured" if value is None else "yes" if bar.reached(value, low, high) else "**no**"
         enough += verdict == "yes"
         asked = f"{'at most' if bar.at_most else 'at least'} {_asked(bar.bar)}"
         asked = f"{_asked(bar.bar)} within the interval" if bar.inside else asked
-        cells = (bar.what, bar.data, asked, number(value), interval(low, high), verdict)
+        cells = (bar.what, bar.data, bar.photos(tree), asked, number(value), interval(low, high), verdict)
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + f"\n\n{enough} of {len(bars)} targets are met.\n"

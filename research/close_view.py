@@ -68,6 +68,7 @@ def main() -> None:
     parser.add_argument("--fold", type=int, required=True)
     given = parser.parse_args()
     model = load(given.model)
+    assert isinstance(model, Predictor)
     must_have_kept(model.card, given.fold)
     healthy: dict[str, list[float]] = defaultdict(list)
     ill: list[tuple[str, float]] = []

@@ -149,7 +149,7 @@ def look(case: Case, target: Target, predictor: Predictor, network: Network, ans
     lesions = lesions_in(case, findings, SETS[target][case.dataset])
     overlaps = {name: asdict(map_measures.overlap(maps[name], lesions, small_eye)) for name in MAPS}
     curves: dict[str, tuple[float, float]] = {}
-    if case.dataset in CURVES and asked.chance >= 0.5:
+    if case.dataset in CURVES and asked.probability >= 0.5:
         known: dict[bytes, float] = {}  # every curve begins and ends with the same two pictures
 
         def chance(changed: np.ndarray) -> float:
@@ -161,7 +161,7 @@ def look(case: Case, target: Target, predictor: Predictor, network: Network, ans
         eye = map_measures.eye_of(image)
         curves = {name: map_measures.curves(image, maps[name], eye, chance) for name in MAPS}
     parity = sanity.alike(exact, asked.evidence, small_eye)
-    return Row(case.key, case.dataset, case.visit, target, asked.chance, parity, overlaps, curves)
+    return Row(case.key, case.dataset, case.visit, target, asked.probability, parity, overlaps, curves)
 
 
 def seen(case: Case, target: Target, predictor: Predictor) -> tuple[Findings, np.ndarray, Explanation]:

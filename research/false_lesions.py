@@ -1,6 +1,6 @@
 """How small is a true lesion, and how many outlines of each size are true?
 
-    python -m research.false_lesions --data DATA --answers FOLDER [--model MODEL]
+    python -m research.false_lesions --model MODEL --data DATA --answers FOLDER
 
 Every third photo of IDRiD's part A, at its own size. Areas are in parts per million of the square around the field of
 view, the unit of `inference.objects.MIN_PPM`, and in pixels of a photo 4288 wide. An outline is true where it
@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from benchmarks.unseen import must_have_kept
 from research.stored_answers import stored
 
 from funduscope.data.case import Case
@@ -62,10 +63,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--answers", type=Path, required=True)
-    parser.add_argument("--model")
+    parser.add_argument("--model", required=True, help="one that left photos out; fast, a run folder or an ONNX file")
     given = parser.parse_args()
     model = load(given.model)
     assert isinstance(model, Predictor)
+    must_have_kept(model.card)
     cases = [case for case in read_data([given.data]) if case.dataset == "idrid-A"][::EVERY]
     rows = [one for case in cases if (one := measured(model, case, given.answers))]
     print(f"{len(rows)} photos, {model.card.name} {model.sha256[:12]}\n")

@@ -31,7 +31,7 @@ from research.bars import BARS, FAST_BARS, bars_table, interval, number
 from funduscope.compare.run_folder import hashed
 from funduscope.inference.model_scores import ENDING
 from funduscope.inference.runtime import OnnxRuntime
-from funduscope.vocabulary import GRADES, REFERABLE_FROM, referable
+from funduscope.vocabulary import DME_RISKS, GRADES, REFERABLE_FROM, referable
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = ("README.md", "MODEL_CARD.md")
@@ -43,6 +43,13 @@ PHOTOS = ".photos.jsonl.gz"
 
 REFERRED = ("idrid-B", "srahim", "messidor2", "eyepacs400")
 """The data sets with grades."""
+
+EDEMA: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = (
+    ("idrid-B", "DME", tuple((f"risk {risk}", f"recall of {risk}") for risk in range(len(DME_RISKS)))),
+    ("srahim", "maculopathy", (("no maculopathy", "specificity"), ("maculopathy: risk 1 or 2", "sensitivity"))),
+    ("messidor2", "macular edema", (("risk 0 or 1", "specificity"), ("macular edema: risk 2", "sensitivity"))),
+)
+"""Data set, state, and by label of edema risk the score that is the share of its photos that are answered so."""
 
 ADVICE, BOTH_RATES = "referral advice", ("sensitivity", "specificity")
 
@@ -66,14 +73,15 @@ SHORT: tuple[Row, ...] = (
     ("referable DR, AUROC", "messidor2", "referable DR", "AUROC"),
     ("referable DR, AUROC", "eyepacs400", "referable DR", "AUROC"),
     ("referable DR at the threshold, sensitivity", "eyepacs400", "referable DR", "sensitivity"),
+    ("referable DR at the threshold, specificity", "eyepacs400", "referable DR", "specificity"),
     ("macular edema risk, accuracy", "idrid-B", "DME", "accuracy"),
     ("fovea, mean distance at 4288 wide, px", "idrid-B", "fovea", "mean px"),
     ("hard exudates, average precision", "idrid-A", "EX pixels", "average precision"),
     ("haemorrhages, average precision", "idrid-A", "HE pixels", "average precision"),
     ("microaneurysms, average precision", "idrid-A", "MA pixels", "average precision"),
     ("soft exudates, average precision", "idrid-A", "SE pixels", "average precision"),
-    ("microaneurysms found at one false a photo", "eophtha", "MA lesions", "sensitivity at 1"),
-    ("healthy photos with a false HE, EX or SE", "srahim", "false HE, EX or SE", "photos with any"),
+    ("microaneurysms found at one false mark per photo", "eophtha", "MA lesions", "sensitivity at 1"),
+    ("grade-0 photos with a false HE, EX or SE", "srahim", "false HE, EX or SE", "photos with any"),
 )
 
 
@@ -96,13 +104,17 @@ def read_scores(path: Path = SCORES["default"], shipped: Path = SHIPPED["default
 
 
 def short_table(tree: dict[str, Any]) -> str:
-    """The figures that the README shows. A sensitivity is of the photos that have what is asked for."""
+    """The figures that the README shows. A sensitivity is of the photos that have what is asked for, a specificity of
+    the others."""
     lines = ["| what | data set | photos | value | 95 % interval |", "|---|---|---|---|---|"]
     for what, dataset, state, name in SHORT:
         score = tree["scores"][dataset][state][name]
         about = tree["details"][dataset]["states"][state]
-        photos = about["positives" if name == "sensitivity" else "photos"]
-        cells = (what, dataset, str(photos), number(score["value"]), interval(score["low"], score["high"]))
+        photos = str(about["photos"])
+        if name in BOTH_RATES:
+            others, wanted = map(sum, about["confusion"])
+            photos = f"{wanted} referable" if name == "sensitivity" else f"{others} others"
+        cells = (what, dataset, photos, number(score["value"]), interval(score["low"], score["high"]))
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -145,6 +157,19 @@ def grades_table(photos: dict[str, list[dict[str, Any]]]) -> str:
             mild = sum(row["predicted_grade"] is not None and not referable(row["predicted_grade"]) for row in severe)
             cells += [f"{mild} of {len(severe)}", f"{sum(row['refused'] for row in graded)} of {len(graded)}"]
             lines.append(f"| `{name}` | {dataset} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def edema_table(trees: dict[str, dict[str, Any]]) -> str:
+    """By model and data set: of the eyes with each label of edema risk those that are answered so."""
+    lines = ["| model | data set | label | answered so | share | 95 % interval |", "|---|---|---|---|---|---|"]
+    for name, tree in trees.items():
+        for dataset, state, labels in EDEMA:
+            counts = tree["details"][dataset]["states"][state]["confusion"]
+            for at, (label, score) in enumerate(labels):
+                share = tree["scores"][dataset][state][score]
+                cells = (f"`{name}`", dataset, label, f"{counts[at][at]} of {sum(counts[at])}", number(share["value"]))
+                lines.append(f"| {' | '.join(cells)} | {interval(share['low'], share['high'])} |")
     return "\n".join(lines) + "\n"
 
 
@@ -230,10 +255,9 @@ def filled(text: str, trees: dict[str, dict[str, Any]]) -> str:
     def block(name: str) -> str:
         if name == "fast":
             return f"{bars_table(trees['fast'], FAST_BARS)}\n{source(trees['fast'])}"
-        if name == "referral":
-            return referral_table(trees)
-        if name == "answered":
-            return answered_table(trees)
+        of_scores = {"referral": referral_table, "answered": answered_table, "edema": edema_table}
+        if name in of_scores:
+            return of_scores[name](trees)
         if name in ("operating", "grades"):
             of_photos = {"operating": operating_table, "grades": grades_table}[name]
             return of_photos({model: read_photos(path) for model, path in SCORES.items()})

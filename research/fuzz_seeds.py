@@ -57,13 +57,14 @@ def dicom_files() -> list[bytes]:
     from pydicom.dataset import FileMetaDataset
     from pydicom.encaps import encapsulate
     from pydicom.uid import (
+        UID,
         DeflatedExplicitVRLittleEndian,
         ExplicitVRLittleEndian,
         ImplicitVRLittleEndian,
         JPEGBaseline8Bit,
     )
 
-    def made(syntax: pydicom.uid.UID, pixels: bytes, frames: int = 1) -> bytes:
+    def made(syntax: UID, pixels: bytes, frames: int = 1) -> bytes:
         one = pydicom.Dataset()
         one.file_meta = FileMetaDataset()
         one.file_meta.TransferSyntaxUID = syntax
@@ -185,7 +186,7 @@ def photo_archives() -> list[bytes]:
 def tar_of(parts: dict[str, bytes], packer: Literal["", "gz", "xz"] = "") -> bytes:
     """A tar of these files."""
     file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode=f"w:{packer}") as archive:
+    with tarfile.open(fileobj=file, mode=f"w:{packer}") as archive:  # pyright: ignore[reportCallIssue, reportArgumentType]
         for name, data in parts.items():
             info = tarfile.TarInfo(name)
             info.size = len(data)

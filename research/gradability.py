@@ -198,7 +198,7 @@ def blamed_apart(rows: Sequence[Row], scores: np.ndarray) -> np.ndarray:
     blamed = np.zeros(len(rows), bool)
     for fold in set(folds.tolist()):
         others = np.flatnonzero(folds != fold)
-        limit = threshold_of([rows[place] for place in others], scores[others])
+        limit = threshold_of([rows[place] for place in others.tolist()], scores[others])
         blamed[folds == fold] = scores[folds == fold] < limit
     return blamed
 
@@ -298,7 +298,9 @@ def _keep(file: Path, rows: list[Row]) -> None:
 
 def _kept(file: Path) -> list[Row]:
     held = np.load(file)
-    return [Row(*words, values) for words, values in zip(json.loads(str(held["words"])), held["values"], strict=True)]
+    return [
+        Row(*words, values=values) for words, values in zip(json.loads(str(held["words"])), held["values"], strict=True)
+    ]
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from funduscope.data.sources import read_data
 from funduscope.data.splits import SplitPlan
 from funduscope.inference.loading import load
 from funduscope.inference.predictor import Predictor
-from funduscope.training.calibrate import _healthy, _see
+from funduscope.training.calibrate import _healthy, _predict_photo
 from funduscope.training.fit_scale import UNSCALED, scaled
 from funduscope.vocabulary import LESIONS
 
@@ -55,7 +55,7 @@ def measure(model: Predictor, cases: list[Case]) -> tuple[dict, dict]:
     largest: dict[tuple[str, str], list[list[int]]] = defaultdict(list)
     pixels: dict[str, np.ndarray] = defaultdict(lambda: np.zeros((len(THRESHOLDS), 3)))
     for case in cases:
-        seen = _see(model, case)
+        seen = _predict_photo(model, case)
         if seen is None:
             continue
         for code in (code for code in LESIONS if code in seen.steps):
@@ -92,6 +92,7 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=60)
     given = parser.parse_args()
     model = load(given.model)
+    assert isinstance(model, Predictor)
     must_have_kept(model.card, given.fold)
     held = list(SplitPlan.of(read_data([given.data]), given.fold).validation)
     masked = [case for case in held if case.dataset == MASKED]

@@ -215,7 +215,10 @@ def main() -> None:
     if given.data:
         kept_away = SplitPlan.of(read_data([given.data]), FOLD).test
         for row in ROWS:
-            if row.name in read_table() or (given.only and row.name not in given.only):
+            if given.only and row.name not in given.only:
+                continue
+            if read_table().get(row.name, {}).get("command") == row.command():
+                print(f"{row.name}: is stored already", flush=True)
                 continue
             started = time.monotonic()
             weights = train(row, given.data, given.runs)

@@ -34,7 +34,7 @@ def stored(model: Predictor, name: str, read: Callable[[], Photo], folder: Path)
         }
         points = {n: np.array(xy) for n, xy in (("disc", found.disc_xy), ("fovea", found.fovea_xy)) if xy is not None}
         classes = {f"p_{task}": probs for task, probs in found.class_probs.items()}
-        np.savez_compressed(file, ok=np.array(found.gradable_ok), **maps, **points, **classes)
+        np.savez_compressed(file, allow_pickle=False, ok=np.array(found.gradable_ok), **maps, **points, **classes)
     with np.load(file) as kept:
         if not kept["ok"]:
             return None

@@ -120,7 +120,11 @@ def kept(file: Path, model: str) -> list[Seen]:
     held = np.load(file, allow_pickle=False)
     of, words = json.loads(str(held["words"]))
     arrays = zip(held["probs"], held["features"].astype(np.float32), strict=True)
-    return [Seen(*word, *pair) for word, pair in zip(words, arrays, strict=True)] if of == model else []
+    return (
+        [Seen(*word, probs=probs, features=own) for word, (probs, own) in zip(words, arrays, strict=True)]
+        if of == model
+        else []
+    )
 
 
 def main() -> int:

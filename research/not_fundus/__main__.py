@@ -108,8 +108,9 @@ def looks(path: Path, key: str, sort: str, spoil: bool) -> list[tuple[str, str, 
     moderate = resized(pixels) if spoil else None
     if moderate is not None:
         pixels, rng = moderate[0], np.random.default_rng(int(hashlib.sha256(key.encode()).hexdigest()[:8], 16))
+        spoiled = (*MILD.items(), *SPOILED.items())
+        looked += [("spoiled", way, seen(change(pixels, rng))) for way, change in spoiled]
         ways = {
-            **{name: partial(change, rng=rng) for name, change in (*MILD.items(), *SPOILED.items())},
             "gray": gray,
             "cast": partial(corrupt_color, key=key),
             "small": small,
@@ -322,7 +323,9 @@ def _keep(file: Path, rows: list[Row]) -> None:
 
 def _kept(file: Path) -> list[Row]:
     held = np.load(file, allow_pickle=False)
-    return [Row(*words, values) for words, values in zip(json.loads(str(held["words"])), held["values"], strict=True)]
+    return [
+        Row(*words, values=values) for words, values in zip(json.loads(str(held["words"])), held["values"], strict=True)
+    ]
 
 
 if __name__ == "__main__":

@@ -174,8 +174,10 @@ def tables(paths: Mapping[str, Sequence[Path]]) -> Iterator[str]:
     missed: list[str] = []
     for path in (path for of_set in paths.values() for path in of_set):
         photo = resized(Photo.open(path).pixels)
+        if photo is None:
+            continue
         rng = np.random.default_rng(int(hashlib.sha256(path.name.encode()).hexdigest()[:8], 16))
-        for way, surround in SURROUNDED.items() if photo is not None else ():
+        for way, surround in SURROUNDED.items():
             picture, true = surround(*photo, rng)
             taken = frame(picture, FRAME_PX)
             found = taken.field_of_view or FieldOfView(0, 0, 0)

@@ -93,7 +93,7 @@ def _class_of(task: str, given: object) -> int | None:
     classes = range(len(CLASSES[task]))
     if isinstance(given, bool | np.bool_) or not isinstance(given, Real) or float(given) not in classes:
         raise LabelError(f"The label {task} is {given!r}; expected a whole number from 0 to {classes[-1]}, or None.")
-    return int(given)
+    return int(float(given))
 
 
 def _possible_classes(task: str, known: int | frozenset[int]) -> int | frozenset[int]:

@@ -183,7 +183,7 @@ def _named(folder: str, of_files: Mapping[str, tuple[str, ...]]) -> Iterator[Fin
         yield found("personal_metadata", list(of_files), says, evidence)
         return
     for name, tags in of_files.items():
-        says = f"The file's metadata have {_listed(tags)}; their content is not repeated here."
+        says = f"The file's metadata contain: {_listed(tags)}; their content is not repeated here."
         yield found("personal_metadata", [name], says, {"tags": list(tags)})
 
 
