@@ -33,7 +33,7 @@ from funduscope.batch.reader import ReadingSettings
 from funduscope.batch.readers import Job, read_all
 from funduscope.batch.run import BatchProgress, run_batch
 from funduscope.batch.store import Result
-from funduscope.imaging.find_photos import gather
+from funduscope.imaging.find_photos import find_photos
 from funduscope.inference.loading import load
 from funduscope.testing.drawn_eyes import draw_eye
 
@@ -50,7 +50,7 @@ def rates(photos: Path, count: int, runs: int, ray: bool, model: str) -> None:
     with tempfile.TemporaryDirectory() as top:
         folder = Path(top) / "photos"
         folder.mkdir()
-        for number, path in enumerate(gather([photos])[:count]):
+        for number, path in enumerate(find_photos([photos])[:count]):
             (folder / f"{number:04}{path.suffix}").symlink_to(path.resolve())
         one, two, stream, cluster = [], [], [], []
         for run in range(runs):
@@ -74,7 +74,7 @@ def rates(photos: Path, count: int, runs: int, ray: bool, model: str) -> None:
 
 
 def _stream_rate(folder: Path, model: str) -> float:
-    return _rate([time.perf_counter() for _ in load(model, threads=2).stream(gather([folder]))])
+    return _rate([time.perf_counter() for _ in load(model, threads=2).stream(find_photos([folder]))])
 
 
 def _batch_rate(folder: Path, out: Path, model: str, processes: int = 1, ray: str = "") -> float:
@@ -106,7 +106,7 @@ def results(photos: Path, count: int, given: int) -> None:
     """Prints how fast one process keeps results and writes the tables, and what they take: results of `count` photos
     again and again, up to `given`."""
     with tempfile.TemporaryDirectory() as top:
-        read = dict(islice(_read(gather([photos])[:count]), count))
+        read = dict(islice(_read(find_photos([photos])[:count]), count))
         table = Path(top) / "photos.csv"
         table.write_text("path\n" + "".join(f"{number:09}.jpg\n" for number in range(given)))
         seen: list[float] = []
@@ -177,7 +177,7 @@ def main() -> None:
     parser.add_argument("--results", type=int, metavar="PHOTOS")
     parser.add_argument("--memory", type=int, metavar="PHOTOS")
     options = parser.parse_args()
-    if options.photos and (not options.photos.is_dir() or len(gather([options.photos])) < FEWEST):
+    if options.photos and (not options.photos.is_dir() or len(find_photos([options.photos])) < FEWEST):
         parser.error(f"{options.photos} is no folder of at least {FEWEST} photos")
     if options.photos and options.results:
         results(options.photos, options.count, options.results)

@@ -78,7 +78,7 @@ def lesions(model: Predictor, cases: Sequence[Case], sizes: Sequence[int]) -> li
     took = {size: statistics.median(each) for size, each in seconds.items()}
     for size in sizes:
         scores = summarize(scored[size], repeats=1)
-        told = " | ".join(f"{scores.number(ScoreKey.named(*where)):.3f}" for _, *where in rows)
+        told = " | ".join(f"{scores.number(ScoreKey.parse(*where)):.3f}" for _, *where in rows)
         lines.append(f"| {size} px | {took[size]:.2f} | {took[size] / took[sizes[0]]:.2f} | {told} |")
     return lines
 
@@ -93,7 +93,7 @@ def grades(model: Predictor, cases: Sequence[Case]) -> list[str]:
         seen = [score_photo(view(Photo.open(case.path)), case, view.card) for case in cases]
         scores = summarize(seen, repeats=1)
         told = " | ".join(f"{value:.1f}" if value >= 10 else f"{value:.3f}" for value in
-                          (scores.number(ScoreKey.named(*where)) for _, *where in rows))  # fmt: skip
+                          (scores.number(ScoreKey.parse(*where)) for _, *where in rows))  # fmt: skip
         lines.append(f"| {'mirrored, too' if mirrored else 'once'} | {told} |")
     return lines
 

@@ -84,7 +84,7 @@ def round_of(predictor: Predictor, cases: list[Case], change: Change) -> dict[st
         *corrupted_stream(predictor, masked, change),
     ]
     scores = summarize(photos, repeats=1)
-    values = {name: scores.number(ScoreKey.named(*where)) for name, *where in ROWS}
+    values = {name: scores.number(ScoreKey.parse(*where)) for name, *where in ROWS}
     told: dict[str, Any] = {name: None if np.isnan(value) else round(value, 4) for name, value in values.items()}
     return told | {"refused": sum(photo.refused for photo in photos), "photos": len(photos)}
 

@@ -23,7 +23,7 @@ import numpy as np
 from research.bars import HOME, MASKS, PRECISION, interval, number
 from research.figures import REFERRED, ROOT, SCORES, keep_as, read_photos
 
-from funduscope.metrics import GradingState, Interval, MeanState, ScoresState, State, by_visit, paired_test
+from funduscope.metrics import GradingState, Interval, MeanState, ProbabilityState, State, by_visit, paired_test
 from funduscope.vocabulary import GRADES
 
 PAGE: Final = ROOT / "docs" / "ablation.md"
@@ -67,7 +67,7 @@ def auroc(answer: str = "grade_probs") -> Score:
         if row.get("grade") is None:
             return None
         probs = row[answer]
-        return ScoresState.of([row["grade"]], np.array([probs or [0.0] * len(GRADES)]), [probs is None])
+        return ProbabilityState.of([row["grade"]], np.array([probs or [0.0] * len(GRADES)]), [probs is None])
 
     return Score("referable DR, AUROC", of, lambda state: state.referable().auroc)
 

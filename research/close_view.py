@@ -20,7 +20,7 @@ from benchmarks.unseen import must_have_kept
 from funduscope.data.case import Case
 from funduscope.data.sources import read_data
 from funduscope.data.splits import SplitPlan
-from funduscope.evaluation.score_photo import DOUBTED
+from funduscope.evaluation.score_photo import NOISY_GRADE_SETS
 from funduscope.i18n.errors import PhotoError
 from funduscope.imaging.framing import frame
 from funduscope.imaging.photo import Photo
@@ -34,7 +34,7 @@ CUTS: Final = (0.5, 0.7, 0.8, 0.9, 0.95, 0.96, 0.97, 0.98, 0.99)
 def shows_lesions(case: Case) -> bool:
     """Whether a lesion is known to be there."""
     outlined = any(not mask.is_absent for code, mask in case.labels.masks.items() if code != "OD")
-    return outlined or (case.dataset not in DOUBTED and (case.labels.grade or 0) >= REFERABLE_FROM)
+    return outlined or (case.dataset not in NOISY_GRADE_SETS and (case.labels.grade or 0) >= REFERABLE_FROM)
 
 
 def healthy_probability(model: Predictor, case: Case) -> float | None:
@@ -73,7 +73,7 @@ def main() -> None:
     healthy: dict[str, list[float]] = defaultdict(list)
     ill: list[tuple[str, float]] = []
     for case in SplitPlan.of(read_data([given.data]), given.fold).validation:
-        is_healthy = case.labels.grade == 0 and case.dataset not in DOUBTED
+        is_healthy = case.labels.grade == 0 and case.dataset not in NOISY_GRADE_SETS
         if (is_healthy or shows_lesions(case)) and (value := healthy_probability(model, case)) is not None:
             if shows_lesions(case):
                 ill.append((case.dataset, value))

@@ -257,7 +257,7 @@ def arm_table(arms: dict[str, Arm]) -> Table:
     """A row an arm: cost, and scores on photos of data sets that no arm learned from, means over seeds and folds."""
     heads = [("arm", ""), ("parameters", "million"), ("multiply-adds", "G a photo")]
     heads += [("training", "seconds an epoch"), ("training memory", "MB")]
-    keys = [ScoreKey.named(*one) for one in CARRIED]
+    keys = [ScoreKey.parse(*one) for one in CARRIED]
     every = [run for arm in arms.values() for seed in arm for run in seed]
     heads += [(f"{key.question.title}, {key.score}", f"{key.dataset}, {_photos_a_fold(every, key)}") for key in keys]
     lines = []

@@ -22,7 +22,7 @@ import pytest
 from PIL import Image
 from tests.cli.conftest import CARD, write_model
 
-from funduscope.imaging.find_photos import gather
+from funduscope.imaging.find_photos import find_photos
 from funduscope.inference.loading import load
 from funduscope.report.results_folder import OutputOptions, earlier_results, new_folder, places_in
 from funduscope.testing.drawn_eyes import draw_eye
@@ -314,9 +314,9 @@ def test_a_folder_is_searched_by_content(save_eye: Save, tmp_path: Path):
     earlier = tmp_path / "funduscope-1" / "b"
     save_eye(earlier / "overlay.png")
     (earlier / "findings.json").write_text("{}")
-    found = [path.relative_to(tmp_path).as_posix() for path in gather([tmp_path])]
+    found = [path.relative_to(tmp_path).as_posix() for path in find_photos([tmp_path])]
     assert found == ["b.jpg", "broken.tiff", "a/photo", "a/z.png"]
-    assert gather([tmp_path / "notes.txt", tmp_path / "gone"]) == [tmp_path / "notes.txt", tmp_path / "gone"]
+    assert find_photos([tmp_path / "notes.txt", tmp_path / "gone"]) == [tmp_path / "notes.txt", tmp_path / "gone"]
 
 
 @pytest.mark.parametrize("text", ["{}", json.dumps({"photo": {"name": "x.jpg"}})])
@@ -327,7 +327,7 @@ def test_an_answer_next_to_photos_hides_none_of_them(save_eye: Save, tmp_path: P
     if "x.jpg" in text:
         save_eye(tmp_path / "P17/x_MA.tif")
     (tmp_path / "P17/findings.json").write_text(text)
-    found = [path.relative_to(tmp_path).as_posix() for path in gather([tmp_path])]
+    found = [path.relative_to(tmp_path).as_posix() for path in find_photos([tmp_path])]
     assert found == ["P17/x.jpg", "P17/y_OD.tif", "P17/deep/z.jpg"]
 
 
@@ -340,7 +340,7 @@ def test_the_other_eye_is_no_result_of_the_first(save_eye: Save, tmp_path: Path,
         save_eye(tmp_path / name)
     (tmp_path / folder / "findings.json").write_text(json.dumps({"photo": {"name": f"{patient}_OD.tif"}}))
     save_eye(tmp_path / folder / f"{patient}_OD_MA.tif")
-    assert [path.relative_to(tmp_path).as_posix() for path in gather([tmp_path])] == photos
+    assert [path.relative_to(tmp_path).as_posix() for path in find_photos([tmp_path])] == photos
 
 
 def test_results_are_no_photos_wherever_they_lie(command: Command, tiny: Path, save_eye: Save, tmp_path: Path):
@@ -350,7 +350,7 @@ def test_results_are_no_photos_wherever_they_lie(command: Command, tiny: Path, s
     (folder,) = (path.parent for path in (tmp_path / "in" / "results").glob("*/findings.json"))
     (folder / "settings.json").unlink()
     folder.rename(folder.with_name(f"{folder.name}_0123456789ab"))
-    assert gather([tmp_path / "in"]) == [photo]
+    assert find_photos([tmp_path / "in"]) == [photo]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need rights there")
@@ -364,7 +364,7 @@ def test_links_are_followed_once_and_what_they_miss_is_told(
     (folder / "again").symlink_to(folder / "z")
     (elsewhere / "back").symlink_to(folder)
     (folder / "gone.jpg").symlink_to(tmp_path / "nothing.jpg")
-    assert gather([folder]) == [folder / "gone.jpg", folder / "z" / "a.jpg", folder / "away" / "b.jpg"]
+    assert find_photos([folder]) == [folder / "gone.jpg", folder / "z" / "a.jpg", folder / "away" / "b.jpg"]
     code, out, _ = command("predict", folder, "--model", tiny, "--json")
     assert code == 1
     assert [one.get("error", {}).get("code") for one in objects(out)] == ["E_NOT_FOUND", None, None]
@@ -431,15 +431,18 @@ def test_a_photo_named_by_another_path_replaces_its_own_results(
 def test_a_photo_that_is_named_twice_is_read_once(save_eye: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     a, b = save_eye(tmp_path / "in" / "a.jpg"), save_eye(tmp_path / "in" / "b.jpg")
     monkeypatch.chdir(tmp_path)
-    assert gather([b, "in", tmp_path / "in", a, "in/../in/a.jpg"]) == [b, Path("in/a.jpg")]
-    assert gather(["gone.jpg", tmp_path / "gone.jpg", "a\0b.jpg", "a\0b.jpg"]) == [Path("gone.jpg"), Path("a\0b.jpg")]
+    assert find_photos([b, "in", tmp_path / "in", a, "in/../in/a.jpg"]) == [b, Path("in/a.jpg")]
+    assert find_photos(["gone.jpg", tmp_path / "gone.jpg", "a\0b.jpg", "a\0b.jpg"]) == [
+        Path("gone.jpg"),
+        Path("a\0b.jpg"),
+    ]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need rights there")
 def test_links_within_a_folder_are_photos_of_their_own(save_eye: Save, tmp_path: Path):
     a = save_eye(tmp_path / "in" / "a.jpg")
     (tmp_path / "in" / "b.jpg").symlink_to(a)
-    assert gather([tmp_path / "in", a]) == [a, tmp_path / "in" / "b.jpg"]
+    assert find_photos([tmp_path / "in", a]) == [a, tmp_path / "in" / "b.jpg"]
 
 
 def test_the_summary_of_earlier_runs_is_kept_and_brought_up_to_date(

@@ -17,10 +17,10 @@ from funduscope.training.batch import allowed
 @pytest.mark.parametrize("grade", [2, 2.0, np.int64(2), np.uint8(2), np.float64(2), np.float32(2)])
 def test_a_class_is_a_plain_number_whatever_it_came_as(grade: Any) -> None:
     labels = Labels(grade=grade, classes={"dme": frozenset({np.int64(1), 2})})
-    assert type(labels.label("grade")) is int
+    assert type(labels.class_of("grade")) is int
     assert labels == Labels(grade=2, classes={"dme": frozenset({1, 2})})
     assert allowed(labels, "grade") == [False, False, True, False, False]
-    assert labels.among("dme") == [1, 2]
+    assert labels.possible_classes("dme") == [1, 2]
 
 
 @pytest.mark.parametrize("task", ["grade", "dme"])

@@ -143,6 +143,6 @@ def test_every_row_that_has_a_fault_is_named(folder: Path) -> None:
 
 def test_what_is_known_of_a_photo_task_is_a_class_or_several() -> None:
     labels = Labels(grade=2, classes={"dme": frozenset({1, 2})})
-    assert [labels.known(task) for task in ("grade", "dme", "other")] == [2, {1, 2}, None]
-    assert [labels.label(task) for task in ("grade", "dme", "other")] == [2, None, None]
-    assert [labels.among(task) for task in ("grade", "dme", "other")] == [[], [1, 2], []]
+    assert [labels.known_classes(task) for task in ("grade", "dme", "other")] == [2, {1, 2}, None]
+    assert [labels.class_of(task) for task in ("grade", "dme", "other")] == [2, None, None]
+    assert [labels.possible_classes(task) for task in ("grade", "dme", "other")] == [[], [1, 2], []]

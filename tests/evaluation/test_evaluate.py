@@ -221,7 +221,7 @@ def test_a_refused_photo_counts_as_the_worst_answer(eyes, tmp_path):
     assert scores.details["own"]["refused"] == 2
     assert scores.details["own"]["states"]["false lesions"]["refused"] == 1
     for state, score in (("DR", "accuracy"), ("referable DR", "AUROC"), ("OD mask", "recall")):
-        assert scores.selective[ScoreKey.named("own", state, score)].value == 1
+        assert scores.selective[ScoreKey.parse("own", state, score)].value == 1
     assert scores.to_dict()["selective"]["own"]["referable DR"].keys() == {"AUROC", "sensitivity", "specificity"}
 
 
@@ -509,7 +509,7 @@ def test_grade_sets_are_scored_and_a_refused_photo_is_not_covered(eyes, tmp_path
     assert scores.value("own", "DR grade sets", "coverage") == 0.5
     assert scores.value("own", "DR grade sets", f"coverage of {eye.grade}") == 0.5
     assert scores.value("own", "DR grade sets", "mean size") == pytest.approx(4 / 3)
-    assert scores.selective[ScoreKey.named("own", "DR grade sets", "coverage")].value == pytest.approx(2 / 3)
+    assert scores.selective[ScoreKey.parse("own", "DR grade sets", "coverage")].value == pytest.approx(2 / 3)
     without = score_photo(answer_of(eye), case_of(0, labels), CARD)
     assert "DR grade sets" not in by_name(without)
 

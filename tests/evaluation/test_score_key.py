@@ -23,7 +23,7 @@ from funduscope.evaluation.score_key import Aspect, Question, ScoreKey, nested
     ],
 )
 def test_a_name_and_its_question_stand_for_each_other(name: str, question: Question) -> None:
-    assert Question.named(name) == question
+    assert Question.parse(name) == question
     assert question.name == name
 
 
@@ -32,9 +32,9 @@ def test_people_read_or_for_a_bar() -> None:
 
 
 def test_scores_are_nested_by_their_keys_and_found_again() -> None:
-    key = ScoreKey.named("own", "EX pixels", "AUPR")
-    tree = nested({key: 0.5, ScoreKey.named("own", "EX pixels", "prevalence"): 0.1}, ["bare", "own"])
+    key = ScoreKey.parse("own", "EX pixels", "AUPR")
+    tree = nested({key: 0.5, ScoreKey.parse("own", "EX pixels", "prevalence"): 0.1}, ["bare", "own"])
     assert tree == {"bare": {}, "own": {"EX pixels": {"AUPR": 0.5, "prevalence": 0.1}}}
     assert key.find(tree) == 0.5
-    assert ScoreKey.named("other", "EX pixels", "AUPR").find(tree) is None
+    assert ScoreKey.parse("other", "EX pixels", "AUPR").find(tree) is None
     assert str(key) == "own EX pixels AUPR"

@@ -59,7 +59,7 @@ def test_an_extra_score_is_a_mean_with_its_interval(scores: fs.Scores, cases: li
     assert scores.value("table", "own number", "mean") == pytest.approx(np.mean(known))  # pyright: ignore
     interval = scores.tables["table"]["own number"]["mean"]
     assert interval.low < interval.value < interval.high
-    assert interval.units == len(known) == scores.details["table"]["states"]["own number"]["photos"]
+    assert interval.visits == len(known) == scores.details["table"]["states"]["own number"]["photos"]
     scores.write(tmp_path)
     assert "| own number | mean |" in (tmp_path / "scores.md").read_text("utf-8")
     rows = [json.loads(line) for line in (tmp_path / "photos.jsonl").read_text("utf-8").splitlines()]

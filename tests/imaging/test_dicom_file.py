@@ -37,8 +37,8 @@ from pydicom.uid import (
 )
 
 from funduscope.i18n.errors import HTTP_STATUS, PhotoError
-from funduscope.imaging.dicom_file import Stated
-from funduscope.imaging.find_photos import gather
+from funduscope.imaging.dicom_file import DicomStatements
+from funduscope.imaging.find_photos import find_photos
 from funduscope.imaging.photo import Photo, frame_numbers, open_each
 from funduscope.testing.drawn_eyes import draw_eye
 
@@ -230,17 +230,17 @@ def test_what_the_file_says_about_the_photo_is_kept_where_it_makes_sense() -> No
         {"AcquisitionDate": "20240231"},
         {"HorizontalFieldOfView": float("nan")},
     ):
-        assert Photo.open(data_of(dicom(**nonsense))).stated == Stated(laterality="right")
+        assert Photo.open(data_of(dicom(**nonsense))).stated == DicomStatements(laterality="right")
 
 
 def test_a_frame_is_chosen_by_its_number() -> None:
     data = data_of(dicom(np.stack([EYE, EYE[:, ::-1]])))
     assert frame_numbers(data) == [1, 2]
-    assert np.array_equal(Photo.open(data, frame=2).pixels, EYE[:, ::-1])
+    assert np.array_equal(Photo.open(data, dicom_frame=2).pixels, EYE[:, ::-1])
     assert frame_numbers(data_of(dicom())) == frame_numbers(b"no photo") == frame_numbers(data[:200]) == []
     for file in (data, jpeg()):
         with pytest.raises(PhotoError, match="frame 3 is asked for"):
-            Photo.open(file, frame=3)
+            Photo.open(file, dicom_frame=3)
 
 
 def read(data: bytes) -> str:
@@ -491,7 +491,7 @@ def test_a_folder_gives_its_dicom_files_whatever_they_are_called(tmp_path: Path)
     for name in ("IM0001", "eye.dcm", "DICOMDIR"):  # the last is a disc's list of the others
         (tmp_path / name).write_bytes(data_of(dicom()))
     (tmp_path / "note.txt").write_text("not a photo " * 20)
-    assert [path.name for path in gather([tmp_path])] == ["IM0001", "eye.dcm"]
+    assert [path.name for path in find_photos([tmp_path])] == ["IM0001", "eye.dcm"]
 
 
 def test_without_the_extra_one_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -181,12 +181,12 @@ def test_a_part_is_cut_out_of_its_picture() -> None:
     size, circle = GEOMETRIES["full circle"]
     picture, _ = SURROUNDED["on a page"](drawn_eye(size, circle), FieldOfView(*circle), np.random.default_rng(0))
     framed = frame(picture, 128)
-    pixels, alone = framed.alone(picture)
+    pixels, alone = framed.cut_out(picture)
     assert alone.transform.part is None
     assert pixels.shape == (alone.transform.height_px, alone.transform.width_px, 3)
     np.testing.assert_array_equal(alone.transform.image_to_frame(pixels)[32:96, 32:96], framed.image[32:96, 32:96])
     whole = frame(pixels, 128)
-    assert whole.alone(pixels)[0] is pixels
+    assert whole.cut_out(pixels)[0] is pixels
 
 
 def test_the_eye_is_found_quickly() -> None:

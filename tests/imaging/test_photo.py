@@ -259,7 +259,7 @@ def test_many_pages() -> None:
     page = Image.fromarray(PICTURE)
     five = saved(page, "TIFF", save_all=True, append_images=[page.rotate(90 * k) for k in range(1, 5)])
     assert code_of(five) == "E_MULTIPAGE"
-    assert furthest(Photo.open(five, limits=Limits(first_page=True)), PICTURE) == 0
+    assert furthest(Photo.open(five, limits=Limits(read_first_page=True)), PICTURE) == 0
     assert code_of(saved(page, "PNG", save_all=True, append_images=[page.rotate(180)])) == "E_MULTIPAGE"
 
 

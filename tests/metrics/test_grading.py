@@ -19,7 +19,7 @@ from sklearn.metrics import (
 
 from funduscope.evaluation.score_key import Question
 from funduscope.evaluation.scores import scores_of
-from funduscope.metrics import BinaryState, GradingState, JointState, ScoresState
+from funduscope.metrics import BinaryState, GradingState, JointState, ProbabilityState
 from funduscope.metrics.grading import furthest_grade
 
 GRADES = range(5)
@@ -139,7 +139,7 @@ def test_macro_area_is_the_mean_over_present_grades(present: list[int]) -> None:
     random = np.random.default_rng(4)
     truth = random.choice(present, 80)
     probabilities = random.dirichlet(np.ones(5), 80)
-    state = ScoresState.of(truth, probabilities)
+    state = ProbabilityState.of(truth, probabilities)
     expected = np.mean([roc_auc_score(truth == g, probabilities[:, g]) for g in present])
     assert state.macro_auroc == pytest.approx(expected)
     if len(present) == 5:
@@ -147,7 +147,7 @@ def test_macro_area_is_the_mean_over_present_grades(present: list[int]) -> None:
 
 
 def test_macro_area_of_one_grade_is_not_known() -> None:
-    assert np.isnan(ScoresState.of([2, 2], np.full((2, 5), 0.2)).macro_auroc)
+    assert np.isnan(ProbabilityState.of([2, 2], np.full((2, 5), 0.2)).macro_auroc)
 
 
 def test_refused_photo_is_the_wrong_extreme_in_an_area() -> None:
@@ -158,7 +158,7 @@ def test_refused_photo_is_the_wrong_extreme_in_an_area() -> None:
     worst = np.where(truth >= 2, -1.0, 2.0)
     expected = roc_auc_score(truth >= 2, np.where(refused, worst, probabilities[:, 2:].sum(axis=1)))
     unread = np.where(refused[:, None], np.nan, probabilities)
-    state = ScoresState.of(truth, unread, refused)
+    state = ProbabilityState.of(truth, unread, refused)
     assert state.referable().auroc == pytest.approx(expected)
     assert not np.isnan(state.macro_auroc)
 
@@ -184,13 +184,15 @@ def test_parts_add_up_to_the_whole(seed: int, cut: int) -> None:
     assert np.array_equal(parts.confusion, whole.confusion)
     assert parts.kappa == whole.kappa
     probabilities = np.random.default_rng(seed).dirichlet(np.ones(5), len(truth))
-    scored = ScoresState.of(truth[:cut], probabilities[:cut]) + ScoresState.of(truth[cut:], probabilities[cut:])
-    assert scored.macro_auroc == ScoresState.of(truth, probabilities).macro_auroc
+    scored = ProbabilityState.of(truth[:cut], probabilities[:cut]) + ProbabilityState.of(
+        truth[cut:], probabilities[cut:]
+    )
+    assert scored.macro_auroc == ProbabilityState.of(truth, probabilities).macro_auroc
 
 
 def test_unlike_numbers_of_photos_are_refused() -> None:
     with pytest.raises(ValueError, match="expected"):
-        ScoresState.of([0, 1], np.full((3, 5), 0.2))
+        ProbabilityState.of([0, 1], np.full((3, 5), 0.2))
     with pytest.raises(ValueError, match="expected"):
         BinaryState.of([True], [0.1, 0.2])
 
@@ -207,7 +209,7 @@ def test_yes_and_no_are_grades_too() -> None:
 
 def test_half_a_grade_is_not_rounded() -> None:
     with pytest.raises(ValueError, match=r"whole numbers from 0 to 4; came \[1\.7, 2\.9\]"):
-        ScoresState.of(np.array([1.7, 2.9]), np.full((2, 5), 0.2))
+        ProbabilityState.of(np.array([1.7, 2.9]), np.full((2, 5), 0.2))
 
 
 @pytest.mark.parametrize("unknown", [float("nan"), None, 2])

@@ -17,7 +17,7 @@ from funduscope.metrics import (
     MaskState,
     MeanState,
     PerPhotoState,
-    ScoresState,
+    ProbabilityState,
     bootstrap,
     bootstrap_all,
     by_visit,
@@ -38,7 +38,7 @@ def one_of_each(seed: int) -> list[State]:
         MaskState.of(prob > 0.5, target),
         FrocState.of([(float(prob[0, 0]), 0), (float(prob[0, 1]), -1)], 2),
         GradingState.of([seed % 5], [2]),
-        ScoresState.of([seed % 5] * (1 + seed % 3), random.dirichlet(np.ones(5), 1 + seed % 3)),
+        ProbabilityState.of([seed % 5] * (1 + seed % 3), random.dirichlet(np.ones(5), 1 + seed % 3)),
     ]
 
 

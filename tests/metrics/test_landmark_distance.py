@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from funduscope.metrics import DistanceState, in_dd
+from funduscope.metrics import DistanceState, to_disc_diameters
 
 
 def test_distances_are_stated_at_the_standard_width() -> None:
@@ -25,7 +25,7 @@ def test_missed_counts_as_a_disc_diameter_and_refused_has_none() -> None:
     assert (state.n, state.missed) == (2, 1)
     assert state.mean == 280
     assert state.largest == 550
-    assert in_dd(state.largest) == 1
+    assert to_disc_diameters(state.largest) == 1
 
 
 def test_no_photo_no_distance() -> None:

@@ -9,7 +9,7 @@ import torch
 
 from funduscope.network.deeplab import DeepLab, TaskDeepLab, atrous_rates
 from funduscope.network.encoder import Encoder
-from funduscope.network.heads import RARE_LOGIT, DenseHead, ExpertClassifierHead
+from funduscope.network.heads import STRUCTURE_BIAS, DenseHead, ExpertClassifierHead
 from funduscope.settings import Decoder, Experts
 from funduscope.vocabulary import CODES
 
@@ -43,7 +43,7 @@ def test_deeplab_segmenter_is_as_large_as_published() -> None:
     with torch.device("meta"):
         encoder = Encoder("resnet50", output_stride=8)
         decoder = DeepLab(encoder.channels, Decoder(kind="deeplab", channels=(256,)), 8)
-        head = DenseHead(decoder.channels[-1], 5, RARE_LOGIT)
+        head = DenseHead(decoder.channels[-1], 5, STRUCTURE_BIAS)
     count = _parameters(encoder, decoder, head)
     assert count == pytest.approx(39.80, rel=0.05)
     assert count == pytest.approx(39.77, abs=0.005)

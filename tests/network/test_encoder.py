@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from funduscope.network import encoder as encoders
-from funduscope.network.encoder import WEIGHTS_VARIABLE, Encoder, WeightsError, fill, load_imagenet
+from funduscope.network.encoder import WEIGHTS_VARIABLE, Encoder, WeightsError, load_encoder_weights, load_imagenet
 from funduscope.network.network import build, with_imagenet
 from funduscope.recipe import Recipe
 
@@ -66,7 +66,7 @@ def test_the_encoders_of_the_recipes_build_and_train_a_step(name: str, output_st
 def test_a_convnext_ends_with_the_norm_that_timm_gives_it(name: str, levels: int | None) -> None:
     torch.manual_seed(0)
     theirs, encoder = timm.create_model(name).eval(), Encoder(name, levels=levels).eval()
-    fill(encoder, theirs.state_dict())
+    load_encoder_weights(encoder, theirs.state_dict())
     image = torch.randn(1, 3, 64, 64)
     with torch.inference_mode():
         wanted = theirs.get_submodule("head.norm")(theirs.forward_features(image))  # pyright: ignore[reportCallIssue]
@@ -216,7 +216,7 @@ def test_timms_own_weights_make_timms_own_features(
     assert variant == "timm"
     monkeypatch.undo()
     encoder = Encoder(name).eval()
-    fill(encoder, state)
+    load_encoder_weights(encoder, state)
     image = torch.randn(2, 3, 64, 64)
     with torch.inference_mode():
         expected = whole.forward_features(image)  # pyright: ignore
@@ -273,7 +273,7 @@ def test_a_files_counts_of_batches_are_not_asked_for(count: torch.Tensor | None)
     if count is not None:
         state |= {key: count for key in own if key not in state}
     encoder = Encoder("resnet18")
-    fill(encoder, state)
+    load_encoder_weights(encoder, state)
     for key, value in encoder.body.state_dict().items():
         torch.testing.assert_close(value, own[key])
 
@@ -286,7 +286,7 @@ def test_the_first_resnet50s_weights_fit(shared: Path, monkeypatch: pytest.Monke
     state, variant = load_imagenet("resnet50")
     assert variant == "v1"
     encoder = Encoder("resnet50", variant)
-    fill(encoder, state)
+    load_encoder_weights(encoder, state)
     stored = load_file(file)["layer4.2.conv3.weight"].float()
     torch.testing.assert_close(encoder.body.state_dict()["layer4.2.conv3.weight"], stored)
 
@@ -296,7 +296,7 @@ def test_weights_that_lack_something_are_refused() -> None:
     state = encoder.body.state_dict()
     del state["layer3.0.conv1.weight"]
     with pytest.raises(WeightsError, match=r"lack 1 of resnet18's tensors, such as layer3\.0\.conv1\.weight"):
-        fill(encoder, state)
+        load_encoder_weights(encoder, state)
 
 
 def test_weights_of_another_encoder_are_refused_and_damaged_ones_named(
@@ -309,7 +309,7 @@ def test_weights_of_another_encoder_are_refused_and_damaged_ones_named(
     with pytest.raises(
         WeightsError, match=r"another encoder than resnet18: .* conv1\.weight, which is \(128, 3, 7, 7\)"
     ):
-        fill(Encoder("resnet18"), wide)
+        load_encoder_weights(Encoder("resnet18"), wide)
     (tmp_path / "resnet18.safetensors").write_text("no weights")
     monkeypatch.setenv(WEIGHTS_VARIABLE, str(tmp_path))
     with pytest.raises(WeightsError, match=r"resnet18\.safetensors cannot be read as weights .*: fetch the file again"):
@@ -320,7 +320,7 @@ def test_stages_that_lack_something_are_named_as_the_pyramid_names_them() -> Non
     state = timm.create_model("test_convnext").state_dict()
     del state["stages.1.blocks.0.conv_dw.weight"]
     with pytest.raises(WeightsError, match=r"lack 1 of test_convnext's tensors, such as stages_1\.blocks\.0"):
-        fill(Encoder("test_convnext"), state)
+        load_encoder_weights(Encoder("test_convnext"), state)
 
 
 def test_none_asks_for_no_weights(recipe_of: RecipeOf, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -335,7 +335,7 @@ def test_an_encoder_without_its_deepest_level_makes_the_same_other_maps(name: st
     torch.manual_seed(0)
     whole = Encoder(name).eval()
     short = Encoder(name, levels=len(whole.channels) - 1).eval()
-    fill(short, whole.body.state_dict())
+    load_encoder_weights(short, whole.body.state_dict())
     image = torch.rand(1, 3, 64, 64)
 
     assert sum(p.numel() for p in short.parameters()) < sum(p.numel() for p in whole.parameters()) / 2

@@ -91,7 +91,7 @@ def test_in_the_first_part_of_the_training_every_expert_answers() -> None:
         gate.linear.bias.copy_(torch.tensor([8.0, -8.0, -8.0]))
     pooled = torch.zeros(2, 4)
     assert (gate(pooled).gates != 0).sum() == 2
-    gate.every = True
+    gate.keeps_all_now = True
     assert (gate(pooled).gates != 0).all()
     assert (gate.eval()(pooled).gates != 0).sum() == 2, "not in prediction"
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from funduscope.network.encoder import Encoder
-from funduscope.network.heads import RARE_LOGIT, ClassifierHead, DenseHead, ExpertClassifierHead
+from funduscope.network.heads import STRUCTURE_BIAS, ClassifierHead, DenseHead, ExpertClassifierHead
 from funduscope.settings import Experts
 
 
@@ -92,6 +92,6 @@ def test_onnx_of_an_expert_head_agrees(onnx_agrees: Callable[..., None]) -> None
 
 @pytest.mark.parametrize("side_px", [1, 3])
 def test_a_dense_head_keeps_the_size_and_starts_where_it_is_told(side_px: int) -> None:
-    head = DenseHead(4, 2, RARE_LOGIT, side_px)
+    head = DenseHead(4, 2, STRUCTURE_BIAS, side_px)
     assert head(torch.randn(1, 4, 5, 7)).shape == (1, 2, 5, 7)
     torch.testing.assert_close(head(torch.zeros(1, 4, 5, 7)), torch.full((1, 2, 5, 7), -4.0))

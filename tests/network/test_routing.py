@@ -168,12 +168,12 @@ def test_what_is_not_a_number_stays_so_and_no_gate_at_all_is_said() -> None:
 
 def test_balance_is_one_where_even_and_the_number_of_experts_where_one_takes_all() -> None:
     one = torch.tensor([1.0, 0, 0, 0])
-    assert balance_loss(torch.full((4,), 0.25), torch.ones(4), every=False).item() == pytest.approx(1)
-    assert balance_loss(one, 8 * one, every=False).item() == pytest.approx(4)
+    assert balance_loss(torch.full((4,), 0.25), torch.ones(4), kept_all=False).item() == pytest.approx(1)
+    assert balance_loss(one, 8 * one, kept_all=False).item() == pytest.approx(4)
     shares = torch.tensor([[0.7, 0.2, 0.1], [0.4, 0.5, 0.1]])
     importance = shares.mean(0)
     variation = (importance.std(correction=0) / importance.mean()) ** 2
-    torch.testing.assert_close(balance_loss(importance, torch.full((3,), 2.0), every=True), 1 + variation)
+    torch.testing.assert_close(balance_loss(importance, torch.full((3,), 2.0), kept_all=True), 1 + variation)
 
 
 def test_the_routing_loss_is_the_mean_over_routers() -> None:

@@ -140,7 +140,7 @@ def _offer_anyway(session: Session, key: str, words: Words, palette: Palette) ->
             failure = grade_anyway(session, key, palette)
         if failure is None:
             st.rerun()
-        says = words.error(failure.code, failure.says, LIMITS.in_sentences)
+        says = words.error(failure.code, failure.says, LIMITS.message_values)
         st.error(escaped(f"{says} ({failure.code})"))
 
 

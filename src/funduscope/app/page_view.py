@@ -273,7 +273,7 @@ def _refused(session: Session, words: Words) -> None:
     if not session.refused:
         return
     lines = [
-        f"{one.photo_name}: {words.error(one.code, one.says, LIMITS.in_sentences)} ({one.code})"
+        f"{one.photo_name}: {words.error(one.code, one.says, LIMITS.message_values)} ({one.code})"
         for one in session.refused
     ]
     with st.container(height=_REFUSED_PX if len(lines) > MAX_REFUSED else "content"):

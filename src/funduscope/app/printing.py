@@ -65,7 +65,7 @@ def pages_pdf(session: Session, keys: Sequence[str], words: Words) -> bytes:
         line = f"{footer(found, words)} {words('paper.page', {'number': number, 'count': count})}"
         document.add(page(on_paper, words), line)
     for number, one in enumerate(session.refused, start=len(keys) + 1):
-        sentence = words.error(one.code, one.says, LIMITS.in_sentences)
+        sentence = words.error(one.code, one.says, LIMITS.message_values)
         line = words("paper.page", {"number": number, "count": count})
         document.add(failure_page(one.photo_name, sentence, one.code, words), line)
     return document.to_bytes()

@@ -123,5 +123,5 @@ def _predict(
     data: bytes, name: str, on_grade: OnGrade | None = None, *, frame: int | None = None, force: bool = False
 ) -> Findings:
     with _LOCK:  # two photos at once would be no faster, and need twice the memory
-        photo = replace(Photo.open(data, frame=frame), name=name)
+        photo = replace(Photo.open(data, dicom_frame=frame), name=name)
         return model()(photo, on_grade=on_grade, force=force)

@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol
 from funduscope.batch.archives import Archive, ArchiveEntry, is_archive, is_packed
 from funduscope.data.rows import EYES, NOT_KNOWN, delimiter_of, patient_name
 from funduscope.i18n.errors import CodedError
-from funduscope.imaging.find_photos import closed_folder, gather
+from funduscope.imaging.find_photos import find_photos, why_unreadable
 
 PATH: Final = "path"
 KNOWN: Final = ("patient", "eye", "visit", "date", "camera")
@@ -90,9 +90,9 @@ class FolderPhotos:
         self.folder = folder
 
     def __iter__(self) -> Iterator[ListedPhoto]:
-        for path in gather([self.folder], also=is_packed):
+        for path in find_photos([self.folder], also=is_packed):
             place = _spelled(Path(os.path.relpath(path, self.folder)).as_posix())
-            if closed := closed_folder(path):
+            if closed := why_unreadable(path):
                 yield ListedPhoto(place, "", problem=("E_NOT_FOUND", closed))
             elif is_packed(path):
                 says = "an archive in a folder is not opened: unpack it, or give it a batch of its own"

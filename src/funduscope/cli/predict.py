@@ -64,7 +64,7 @@ def predict(
     """
     from funduscope.cli.predict_photos import predict_all
     from funduscope.cli.terminal import complain
-    from funduscope.imaging.find_photos import gather
+    from funduscope.imaging.find_photos import find_photos
     from funduscope.inference.loading import load
     from funduscope.report.results_folder import OutputOptions
 
@@ -76,7 +76,7 @@ def predict(
     if out is None:
         _check_without_folder(as_json and options != OutputOptions(force=force), again)
     _need_extras(options)
-    paths = gather(photos)
+    paths = find_photos(photos)
     if not paths:
         complain(f"no photo was found in {', '.join(map(str, photos))}: expected JPEG, PNG, TIFF or DICOM files")
         return 1

@@ -53,7 +53,7 @@ class Difference:
     def swapped(self) -> Difference:
         """The same as b minus a."""
         own = self.interval
-        swapped = Interval(-own.high, -own.low, -own.value, own.units)
+        swapped = Interval(-own.high, -own.low, -own.value, own.visits)
         return replace(self, a=self.b, b=self.a, scores=self.scores[::-1], interval=swapped)
 
 

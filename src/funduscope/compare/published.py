@@ -39,7 +39,7 @@ class Figure:
 
     @property
     def key(self) -> ScoreKey:
-        return ScoreKey.named(self.data, self.state, self.score)
+        return ScoreKey.parse(self.data, self.state, self.score)
 
     @property
     def title(self) -> str:

@@ -22,7 +22,7 @@ from funduscope.data.case import Case
 from funduscope.data.folds import share_of
 from funduscope.data.prepare import content_of
 from funduscope.data.splits import SplitPlan
-from funduscope.evaluation.score_photo import answers, score_stream
+from funduscope.evaluation.score_photo import can_score, score_stream
 from funduscope.evaluation.scores import PhotoScore, summarize
 from funduscope.i18n.errors import PhotoError
 from funduscope.imaging.photo import Photo
@@ -64,7 +64,7 @@ def score_runs(
     recipe = Recipe.from_toml((folder / "recipe.toml").read_text("utf-8"))
     parts = _parts(SplitPlan.of_run(folder, cases), recipe, every_set=every_set)
     card = Card.of(recipe)
-    asked = {part: [case for case in parts[part] if answers(card, case)] for part in PARTS}
+    asked = {part: [case for case in parts[part] if can_score(card, case)] for part in PARTS}
     labels = {part: labels_of(asked[part]) for part in PARTS}
     present = {part: _is_there(folder / "scores" / part, asked[part], hashes, labels[part]) for part in PARTS}
     wanted = [part for part in wanted_parts if asked[part] and not present[part]]
@@ -123,8 +123,8 @@ def labels_of(cases: Sequence[Case]) -> dict[str, str]:
         one = case.labels
         masks = [*sorted(one.masks.items()), *([("negatives", one.negatives)] if one.negatives else [])]
         files = [(name, path) for name, mask in masks for path in mask.paths or (None,)] + sorted(one.votes.items())
-        values = (one.grade, one.dme, one.among("dme"), one.quality, one.disc_xy, one.fovea_xy)
-        further = [(one.label(task.name), one.among(task.name), task.name) for task in FURTHER_TASKS]
+        values = (one.grade, one.dme, one.possible_classes("dme"), one.quality, one.disc_xy, one.fovea_xy)
+        further = [(one.class_of(task.name), one.possible_classes(task.name), task.name) for task in FURTHER_TASKS]
         drawn = (sorted(one.experts.items()), sorted(one.boxes.items()))
         unlike = [(code, mask.empty) for code, mask in sorted(one.masks.items()) if mask.empty != "error"]
         digest.update(repr((case.key, case.visit, values, drawn, *further, *unlike)).encode() + content_of(case.path))

@@ -146,7 +146,7 @@ def every_score(comparison: Comparison) -> Section:
         for dataset in sorted({name for tree in trees.values() for name in tree.get("scores", {})}):
             questions = [tree.get("scores", {}).get(dataset, {}) for tree in trees.values()]
             rows = dict.fromkeys((name, score) for table in questions for name in table for score in table[name])
-            keys = [ScoreKey.named(dataset, name, score) for name, score in rows]
+            keys = [ScoreKey.parse(dataset, name, score) for name, score in rows]
             lines = [
                 Line(
                     f"{key.question.title}: {key.score}",

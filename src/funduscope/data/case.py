@@ -172,19 +172,19 @@ class Labels:
                 raise LabelError(f"The label {task} is {own}, and among classes it is {among!r}; expected one of them.")
         object.__setattr__(self, "classes", classes)
 
-    def known(self, task: str) -> int | frozenset[int] | None:
+    def known_classes(self, task: str) -> int | frozenset[int] | None:
         """What is known of a photo task: its class, the classes that are possible, or None."""
         own = {"grade": self.grade, "dme": self.dme}.get(task)
         return self.classes.get(task) if own is None else own
 
-    def among(self, task: str) -> list[int]:
+    def possible_classes(self, task: str) -> list[int]:
         """The possible classes of a photo task where it is known by a constraint alone; otherwise empty."""
-        known = self.known(task)
+        known = self.known_classes(task)
         return [] if known is None or isinstance(known, int) else sorted(known)
 
-    def label(self, task: str) -> int | None:
+    def class_of(self, task: str) -> int | None:
         """The class of a photo task; None if it is not known, or not exactly."""
-        known = self.known(task)
+        known = self.known_classes(task)
         return known if isinstance(known, int) else None
 
     def point(self, landmark: str) -> Point | None:

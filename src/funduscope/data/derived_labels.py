@@ -46,7 +46,7 @@ def _doubted(labels: Labels) -> set[str]:
     either = labels.masks.get(EITHER_EXUDATE)
     if either is not None and not either.is_absent:
         doubted.update(_EITHER)
-    dme = labels.known("dme")
+    dme = labels.known_classes("dme")
     if dme is not None and 0 not in (dme if isinstance(dme, frozenset) else {dme}):
         doubted.add("EX")  # 7 photos of Messidor-2 and 16 of srahim, all of grade 1, have such a risk
     return doubted

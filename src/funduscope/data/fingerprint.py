@@ -18,13 +18,15 @@ def fingerprint(cases: Sequence[Case]) -> str:
         plain = (
             labels.grade,
             labels.dme,
-            labels.among("dme"),
+            labels.possible_classes("dme"),
             labels.quality,
             labels.disc_xy,
             labels.fovea_xy,
         )
-        further = [(labels.label(task.name), labels.among(task.name), task.name) for task in FURTHER_TASKS]
-        further += [(among, "grade")] if (among := labels.among("grade")) else []
+        further = [
+            (labels.class_of(task.name), labels.possible_classes(task.name), task.name) for task in FURTHER_TASKS
+        ]
+        further += [(among, "grade")] if (among := labels.possible_classes("grade")) else []
         digest.update(repr((case.key, case.visit, case.fold, plain, *further)).encode())
         drawn = (sorted(labels.experts.items()), sorted(labels.boxes.items()), labels.laterality)
         digest.update(repr(drawn).encode())

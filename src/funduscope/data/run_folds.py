@@ -18,8 +18,8 @@ SHA256 = "sha256"
 
 @dataclass(frozen=True)
 class Known:
-    """places: by key the visit and fold of the photos that a run knows. visits: the fold of each visit that it knows,
-    also of those that only other photos are of."""
+    """places: key to (visit, fold) of the given photos that the run lists. visits: visit to fold of every visit that
+    the run lists, also of those with none of the given photos."""
 
     places: dict[str, Place]
     visits: dict[str, int]

@@ -19,7 +19,7 @@ from funduscope.data.match_photos import PHOTO_SUFFIXES
 from funduscope.data.rows import SHEET_SUFFIXES, read_tolerantly
 from funduscope.data.table import spelled_as_stored
 from funduscope.doctor.columns import plain
-from funduscope.imaging.find_photos import gather
+from funduscope.imaging.find_photos import find_photos
 from funduscope.vocabulary import CODES
 
 _SPLIT: Final = re.compile(
@@ -69,7 +69,7 @@ def take_inventory(data: Path) -> Inventory:
         what = "is a file" if data.is_file() else "is not there"
         raise LabelError(f"{data} {what}; expected a data set's folder, or a table (.csv) of photos.")
     root = data.absolute()  # links are not followed: names stay as the user knows them
-    photos, masks = _separated(gather([root]), root)
+    photos, masks = _separated(find_photos([root]), root)
     return Inventory(root, photos, masks, tuple(sorted(_with_suffix(root, SHEET_SUFFIXES))))
 
 

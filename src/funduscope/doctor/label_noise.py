@@ -140,7 +140,7 @@ def predict_unseen(
 
 
 def _has_labels(case: Case) -> bool:
-    return any(case.labels.known(task) is not None for task in CLASSES)
+    return any(case.labels.known_classes(task) is not None for task in CLASSES)
 
 
 def _duplicates(scan: Scan, cases: Sequence[Case], pairs: Iterable[DuplicatePair]) -> dict[str, set[str]]:
@@ -159,9 +159,9 @@ def _label(case: Case, task: str) -> int | None:
     """A case's label in a task; None if it is not known."""
     labels = case.labels
     if task not in _LOWEST:
-        return labels.label(task)
+        return labels.class_of(task)
     no, yes = frozenset(range(_LOWEST[task])), frozenset(range(_LOWEST[task], len(DME_RISKS)))
-    known = labels.known("dme")
+    known = labels.known_classes("dme")
     return int(known == yes) if known in (yes, no) else None
 
 

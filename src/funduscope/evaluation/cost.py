@@ -53,8 +53,8 @@ class Work:
 
     total: with the experts that the gates kept. dense: with every expert computed. experts, dense_experts: the part of
     each that experts take. kept: share of the experts that were computed; 1 if there are none. in_proportion: the
-    experts' part if it fell, for each router, with the number of experts that it chose; it differs from `kept` because
-    the experts of a grade and of a structure differ in size.
+    sum over routers of the multiply-adds with every expert times the share of its experts that were computed; it
+    differs from `experts` where a router's experts, or the routers, differ in size.
     """
 
     total: float
@@ -71,7 +71,7 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Stated:
+class WorkAtSize:
     """The work on one image of a given size, (H, W).
 
     counted_px: the nearest size that the network takes, for which `counted` was counted. scaled: that times the ratio
@@ -94,7 +94,7 @@ class Cost:
     parameters: int
     photo: Work
     views_px: tuple[int, ...]
-    stated: tuple[Stated, ...]
+    stated: tuple[WorkAtSize, ...]
     photos: int
     drawn: bool
 
@@ -216,14 +216,14 @@ def _work(
     return work, list(dict.fromkeys(dense.sides))  # a mirrored view and strips of one count once
 
 
-def _stated(both: Both, card: Card, images: Sequence[np.ndarray], asked_px: tuple[int, int]) -> Stated:
+def _stated(both: Both, card: Card, images: Sequence[np.ndarray], asked_px: tuple[int, int]) -> WorkAtSize:
     """The images stretched to the nearest size that the network takes, with one forward pass of each network."""
     # Of two equally near, the larger.
     height, width = (max(MULTIPLE, (side + MULTIPLE // 2) // MULTIPLE * MULTIPLE) for side in asked_px)
     resized = [cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA) for image in images]
     views: tuple[View, ...] = ("whole", "close") if card.own_close else ("whole",)  # each network once
     work, _ = _work(both, card, resized, lambda runtime, image: [runtime(image[None], view) for view in views])
-    return Stated(asked_px, (height, width), work, work.times(asked_px[0] * asked_px[1] / (height * width)))
+    return WorkAtSize(asked_px, (height, width), work, work.times(asked_px[0] * asked_px[1] / (height * width)))
 
 
 # ---- whole processes ----

@@ -17,7 +17,7 @@ from funduscope.data.case import Case, LabelError
 from funduscope.data.sources import Data, cases_of
 from funduscope.evaluation.kept_scores import KeptScores
 from funduscope.evaluation.out_of_fold import Overlap, Scored, by_card, members_of, plan, runs_of, seen_before
-from funduscope.evaluation.score_photo import Extra, answers, score_stream
+from funduscope.evaluation.score_photo import Extra, can_score, score_stream
 from funduscope.evaluation.scores import PhotoScore, Scores, summarize
 from funduscope.inference.loading import ModelPath, is_shipped, load
 from funduscope.inference.model import Model
@@ -72,7 +72,7 @@ def evaluate(
         name = _called(one) if isinstance(one, Path) else one.card.name
         for sentence in filter(None, (by_card(member, cases) for member in members_of(predictor))):
             warn(sentence)
-        if extra is None and not any(answers(predictor.card, case) or case.labels.quality for case in cases):
+        if extra is None and not any(can_score(predictor.card, case) or case.labels.quality for case in cases):
             have = f"None of the {len(cases)} photos has" if len(cases) > 1 else "The photo does not have"
             raise LabelError(f"{have} a label that {name} answers, such as a grade (dr) or a mask: nothing to score.")
         if keep is None:

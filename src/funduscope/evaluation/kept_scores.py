@@ -108,7 +108,7 @@ def _read(path: Path, case: Case) -> PhotoScore | None:
         about = json.loads(arrays["about"].tobytes())
         states, decisions = (
             {
-                Question.named(name): _state(arrays, f"{kind} {index} ", of)
+                Question.parse(name): _state(arrays, f"{kind} {index} ", of)
                 for index, (name, of) in enumerate(about[kind])
             }
             for kind in ("states", "decisions")

@@ -20,10 +20,10 @@ EARLIER: Final = "first weights and teachers"
 """In what a card is about: of each of them, and of theirs, what it was trained on."""
 
 Scored = Path | Model
-Part = tuple[Scored, list[Case]]
+ModelCases = tuple[Scored, list[Case]]
 
 
-def plan(models: Sequence[Scored], cases: list[Case], fold: int | None) -> tuple[list[Part], list[Case]]:
+def plan(models: Sequence[Scored], cases: list[Case], fold: int | None) -> tuple[list[ModelCases], list[Case]]:
     """Each model with the photos it is scored on, and the photos that no model is scored on though they should be in
     a fold: added after the runs, say.
 
@@ -132,7 +132,7 @@ def by_card(model: Model, cases: Sequence[Case]) -> str | None:
 
 
 def may_know(taught: Mapping[str, Any], case: Case) -> bool:
-    """Whether a photo may be among those that taught a model, by what its card says of these: no official test's is."""
+    """Whether the model may have been trained on this photo, by its card; on photos of an official test no model is."""
     left_out, photos = taught.get("test fold left out"), taught.get("photos") or {}
     return case.dataset in photos and case.split != "test" and (left_out is None or case.fold != left_out)
 

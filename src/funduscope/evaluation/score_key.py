@@ -20,7 +20,7 @@ _TITLES: Final = tuple(task.title for task in PHOTO_TASKS)
 
 
 class Aspect(StrEnum):
-    """What of the answer to a question is scored. The value is the word behind the subject in scores.json."""
+    """Which part of an answer is scored. The value follows the subject in the keys of scores.json."""
 
     ANSWER = ""
     PROBABILITIES = "probabilities"
@@ -59,7 +59,7 @@ class Question:
         return self.name.replace("|", " or ")
 
     @classmethod
-    def named(cls, name: str) -> Question:
+    def parse(cls, name: str) -> Question:
         """The question of a key in scores.json."""
         whole, _, without = name.partition(_WITHOUT)
         subject, _, aspect = whole.partition(" ")
@@ -70,7 +70,7 @@ class Question:
 
 def headline_question(task: PhotoTask) -> Question:
     """The question whose score `task.headline` is."""
-    return Question.named(task.headline_question)
+    return Question.parse(task.headline_question)
 
 
 @dataclass(frozen=True)
@@ -82,9 +82,9 @@ class ScoreKey:
     score: str
 
     @classmethod
-    def named(cls, dataset: str, question: str, score: str) -> ScoreKey:
+    def parse(cls, dataset: str, question: str, score: str) -> ScoreKey:
         """The key of a score as scores.json nests it."""
-        return cls(dataset, Question.named(question), score)
+        return cls(dataset, Question.parse(question), score)
 
     def __str__(self) -> str:
         return f"{self.dataset} {self.question.name} {self.score}"

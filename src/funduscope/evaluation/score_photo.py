@@ -37,7 +37,7 @@ from funduscope.metrics import (
     JointState,
     MaskState,
     PerPhotoState,
-    ScoresState,
+    ProbabilityState,
     State,
     VotesState,
     froc_candidates,
@@ -71,7 +71,7 @@ YES_OR_NO: Final[dict[frozenset[int], tuple[str, int]]] = {
 """By the edema risks that a yes or a no leaves possible: the question, and the lowest risk that is a yes (srahim's
 maculopathy: exudates anywhere; Messidor-2's macular edema: exudates near the fovea)."""
 
-DOUBTED: Final = ("eyepacs400",)
+NOISY_GRADE_SETS: Final = ("eyepacs400",)
 """Data sets whose grade 0 comes from one quick reading at 400 px: it does not prove that a lesion found is false."""
 
 ROW_NAMES: Final = frozenset(
@@ -95,12 +95,12 @@ def score_stream(predictor: Model, cases: Iterable[Case], extra: Extra | None = 
         yield score_photo(answer, case, predictor.card, extra)
 
 
-def answers(card: Card, case: Case) -> bool:
+def can_score(card: Card, case: Case) -> bool:
     """Whether a model predicts any label of the photo."""
     labels = case.labels
     asked = {code for codes in labels.masks for code in codes.split("|")}
     return bool(
-        any(labels.known(task) is not None for task in card.photo_tasks)
+        any(labels.known_classes(task) is not None for task in card.photo_tasks)
         or any(labels.point(name) for name in card.located)
         or asked & set(card.outlined)
         or (card.outlined and (labels.grade == 0 or labels.experts))
@@ -151,11 +151,11 @@ def _gradability(answer: Findings | Failure, found: Findings | None) -> float:
 def _score_class(task: PhotoTask, found: Findings | None, scored: PhotoScore, card: Card) -> None:
     """The class of a photo task. Of grades also the referral and the sets, of edema risks also a yes or no."""
     labels, title, classes = scored.case.labels, task.title, len(task.classes)
-    truth, answer = labels.label(task.name), found.answer(task.name) if found else None
+    truth, answer = labels.class_of(task.name), found.answer(task.name) if found else None
     probs = _probabilities(found and found.class_probs.get(task.name), classes)
     refused = [found is None]
     if truth is not None:
-        table = ScoresState.of([truth], probs[None], refused)
+        table = ProbabilityState.of([truth], probs[None], refused)
         scored.states[Question(title)] = GradingState.of([truth], [answer], classes)
         scored.states[Question(title, Aspect.PROBABILITIES)] = (
             BinaryState.of([truth > 0], probs[1:], refused) if classes == 2 else table
@@ -173,7 +173,9 @@ def _score_class(task: PhotoTask, found: Findings | None, scored: PhotoScore, ca
         scored.row["grade_set"] = list(grades) if found else None
 
 
-def _score_referable(truth: int, table: ScoresState, found: Findings | None, scored: PhotoScore, card: Card) -> None:
+def _score_referable(
+    truth: int, table: ProbabilityState, found: Findings | None, scored: PhotoScore, card: Card
+) -> None:
     chance = found.referable_probability if found else None
     scored.states[REFERABLE] = table.referable()
     scored.decisions[REFERABLE] = _decision(
@@ -183,13 +185,13 @@ def _score_referable(truth: int, table: ScoresState, found: Findings | None, sco
         return
     for name, question in OF_WITNESS.items():
         probs = _probabilities(found and found.witness_probs[name]["grade"], len(GRADES))
-        scored.states[question] = ScoresState.of([truth], probs[None], [found is None]).referable()
+        scored.states[question] = ProbabilityState.of([truth], probs[None], [found is None]).referable()
         scored.row[f"grade_probs_of_{name}"] = _plain(probs)
 
 
 def _score_yes_or_no(probs: np.ndarray, risk: int | None, scored: PhotoScore) -> bool:
     """Where the edema risk is known as a yes or no: that question. Returns whether it is."""
-    among = scored.case.labels.known("dme")
+    among = scored.case.labels.known_classes("dme")
     if among not in YES_OR_NO:
         return False
     name, lowest = YES_OR_NO[among]
@@ -209,7 +211,7 @@ def _score_advice(found: Findings | None, scored: PhotoScore, card: Card) -> Non
     labels = scored.case.labels
     if not card.grade or labels.grade is None:
         return
-    risk = labels.known("dme")
+    risk = labels.known_classes("dme")
     lowest = min(risk) if isinstance(risk, frozenset) else risk or 0
     advice = found and found.advice
     refer = advice.refer if advice else None
@@ -317,7 +319,7 @@ def _score_false_lesions(found: Findings | None, scored: PhotoScore, card: Card)
         isinstance(state, DenseState) and question.subject in (*LESIONS, EITHER_EXUDATE) and state.positives
         for question, state in scored.states.items()
     )
-    if labels.grade != 0 or indicated or drawn or not sought or scored.case.dataset in DOUBTED:
+    if labels.grade != 0 or indicated or drawn or not sought or scored.case.dataset in NOISY_GRADE_SETS:
         return
     counts = dict.fromkeys(LESIONS, 0) | {code: found.count(code) if found else 0 for code in sought}
     for question, codes in FALSE_LESIONS.items():
@@ -330,7 +332,7 @@ def _score_false_lesions(found: Findings | None, scored: PhotoScore, card: Card)
 def _score_extra(found: Findings | None, scored: PhotoScore, extra: Extra) -> None:
     """A number that is not finite counts as none."""
     for name, score in extra.items():
-        question = Question.named(name)
+        question = Question.parse(name)
         if question in scored.states or name in scored.row or name in ROW_NAMES:
             raise ValueError(f"The extra score {name!r} has the name of a score that there is: choose another name.")
         if found is None:

@@ -34,13 +34,13 @@ from funduscope.metrics import (
     MaskState,
     MeanState,
     PerPhotoState,
-    ScoresState,
+    ProbabilityState,
     State,
     VotesState,
     bootstrap_all,
     by_visit,
     ece_bias,
-    in_dd,
+    to_disc_diameters,
 )
 from funduscope.metrics.dense import FROC_RATES
 from funduscope.vocabulary import LESIONS, PHOTO_TASKS, VOTERS
@@ -71,7 +71,7 @@ _SCORES: Final[dict[type[State], dict[str, Score]]] = {
         "macro recall": lambda s: s.macro(1),
         "macro F1": lambda s: s.macro(0, 1),
     },
-    ScoresState: {"macro AUROC": lambda s: s.macro_auroc},
+    ProbabilityState: {"macro AUROC": lambda s: s.macro_auroc},
     JointState: {"accuracy": lambda s: s.accuracy},
     BinaryState: {"AUROC": lambda s: s.auroc},
     CalibrationState: {"ECE": lambda s: s.ece, "Brier": lambda s: s.brier},
@@ -80,9 +80,9 @@ _SCORES: Final[dict[type[State], dict[str, Score]]] = {
         "mean px": lambda s: s.mean,
         "median px": lambda s: s.median,
         "largest px": lambda s: s.largest,
-        "mean dd": lambda s: in_dd(s.mean),
-        "median dd": lambda s: in_dd(s.median),
-        "largest dd": lambda s: in_dd(s.largest),
+        "mean dd": lambda s: to_disc_diameters(s.mean),
+        "median dd": lambda s: to_disc_diameters(s.median),
+        "largest dd": lambda s: to_disc_diameters(s.largest),
     },
     DenseState: {
         "AUPR": lambda s: s.aupr33,
@@ -201,7 +201,7 @@ class Scores:
         for key, one in self.intervals.items():
             counts = self.details[key.dataset]["states"][key.question.name]
             names = {"dataset": key.dataset, "question": key.question.name, "score": key.score}
-            ends = {"value": one.value, "low": one.low, "high": one.high, "visits": one.units}
+            ends = {"value": one.value, "low": one.low, "high": one.high, "visits": one.visits}
             rows.append(names | ends | {"photos": counts["photos"], "refused": counts["refused"]})
         return pd.DataFrame(rows)
 
@@ -262,7 +262,7 @@ class Scores:
 def _read_intervals(tree: dict[str, Any]) -> Intervals:
     """From scores.json: data set, question, score."""
     return {
-        ScoreKey.named(dataset, question, score): Interval.from_dict(one)
+        ScoreKey.parse(dataset, question, score): Interval.from_dict(one)
         for dataset, questions in tree.items()
         for question, scores in questions.items()
         for score, one in scores.items()
@@ -332,7 +332,7 @@ def _score(dataset: str, photos: list[PhotoScore], repeats: int) -> tuple[Interv
 
 _DETAILS: Final[dict[type[State], Callable[[Any], dict[str, Any]]]] = {
     GradingState: lambda s: {"confusion": s.confusion.tolist()},
-    ScoresState: lambda s: {"ECE of a calibrated model": _number(ece_bias(s.probabilities[~s.refused]))},
+    ProbabilityState: lambda s: {"ECE of a calibrated model": _number(ece_bias(s.probabilities[~s.refused]))},
     CalibrationState: lambda s: {
         "ECE": _number(s.ece),
         "bins": [{name: _number(value) for name, value in one.items()} for one in s.reliability()],
@@ -360,7 +360,7 @@ def _number(value: Any) -> float | None:
 
 
 def _in_words(value: float) -> str:
-    """Three digits behind the point; one from a hundred on, five below a hundredth."""
+    """Three decimals; one from 100 on, five below 0.01."""
     if np.isnan(value):
         return "not known"
     digits = 1 if abs(value) >= 100 else 3 if abs(value) >= 0.01 or value == 0 else 5

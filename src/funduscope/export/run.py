@@ -25,7 +25,7 @@ from funduscope.data.sources import Data, cases_of
 from funduscope.data.splits import SplitPlan
 from funduscope.evaluation.parity import MAX_DIFFERENCE, compare
 from funduscope.evaluation.score_key import ScoreKey
-from funduscope.evaluation.score_photo import DOUBTED, score_stream
+from funduscope.evaluation.score_photo import NOISY_GRADE_SETS, score_stream
 from funduscope.evaluation.scores import Scores, summarize
 from funduscope.export.onnx_file import VIEWS, write_onnx
 from funduscope.export.quantization import quantize
@@ -189,9 +189,9 @@ def _accept(small: Predictor, plain: Predictor, checking: list[Case], check: lis
 
 def _firm(cases: list[Case]) -> list[Case]:
     """Photos with outlines, and some with a class alone; none of data sets whose grades are doubtful."""
-    firm = [case for case in cases if case.dataset not in DOUBTED]
+    firm = [case for case in cases if case.dataset not in NOISY_GRADE_SETS]
     masked = {case.key for case in firm if {*CODES} & {*case.labels.masks}}
-    classed = {case.key for case in firm for task in CLASSES if case.labels.label(task) is not None}
+    classed = {case.key for case in firm for task in CLASSES if case.labels.class_of(task) is not None}
     plain = sorted(classed - masked)[:: max(1, -(-len(classed) // MAX_CLASSED))]
     return [case for case in firm if case.key in masked.union(plain)]
 

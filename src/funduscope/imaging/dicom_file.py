@@ -84,7 +84,7 @@ DecodeJpeg = Callable[[bytes], np.ndarray]
 
 
 @dataclass(frozen=True, slots=True)
-class Stated:
+class DicomStatements:
     """What a file says about its photo; None if it says nothing, or what cannot be used.
 
     laterality: of the eye. pixel_mm: the width, and height, of a pixel on the retina. field_degrees: the horizontal
@@ -104,7 +104,7 @@ class DicomFile:
     frames: int
     width: int
     height: int
-    stated: Stated
+    stated: DicomStatements
     _dataset: Dataset
     _is_cut: bool
 
@@ -254,7 +254,7 @@ def _compression(syntax: str) -> str:
     return f"as {uid.name}" if uid.name != syntax and uid.is_transfer_syntax else "in an unknown way"
 
 
-def _stated(dataset: Dataset) -> Stated:
+def _stated(dataset: Dataset) -> DicomStatements:
     side = str(dataset.get("ImageLaterality") or dataset.get("Laterality") or "").upper()
     laterality: dict[str, Laterality] = {"R": "right", "L": "left"}
     given = _values(dataset.get("PixelSpacing"))
@@ -262,7 +262,7 @@ def _stated(dataset: Dataset) -> Stated:
     square = len(given) == len(spacing) == 2 and abs(spacing[0] / spacing[1] - 1) <= _SQUARE
     degrees = _positive(dataset.get("HorizontalFieldOfView"))
     day = str(dataset.get("AcquisitionDateTime") or dataset.get("AcquisitionDate") or "")[:8]
-    return Stated(laterality.get(side), spacing[0] if square else None, degrees, _day(day))
+    return DicomStatements(laterality.get(side), spacing[0] if square else None, degrees, _day(day))
 
 
 def _values(value: Any) -> list[Any]:

@@ -88,10 +88,9 @@ class FieldOfView:
 def find_field_of_view(pixels: np.ndarray) -> FieldOfView | None:
     """Find the field of view in a photo (H, W, 3) uint8: full, cut by the photo's edges, or larger than the photo.
 
-    Where the retina fills the photo and no edge of the field is visible, the result is a circle around the photo's
-    center, as wide as its longer side. None if the photo shows nothing: black, white, one color. Where the photo
-    lies in a frame, in a window or on a page, the field is found there, and `part` is the photo's place; so it is where
-    the surround is a bright page, or has letters in it. Of several photos in a picture it is the largest.
+    If the retina fills the photo and no edge is visible, returns a circle around the photo's center whose diameter is
+    the photo's longer side (`is_edgeless`). None for an image of one color. If the photo lies in a frame, a window or a
+    page, or its surround contains letters, `part` is the rectangle to keep. Of several photos the largest is returned.
     """
     small = _thinned(pixels)
     found, edge = _searched(pixels, _smoothed(small))
@@ -285,7 +284,9 @@ def _least_squares(points: np.ndarray) -> np.ndarray:
     return circle + np.array([*middle, 0.0])
 
 
-def _profiles(away: np.ndarray, circle: tuple[float, float, float], reach: np.ndarray):
+def _profiles(
+    away: np.ndarray, circle: tuple[float, float, float], reach: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Brightness along rays across a circle's edge: values (rays, reach), which rays lie in the photo, directions."""
     x, y, radius = circle
     angle = np.arange(_RAYS) * (2 * np.pi / _RAYS)

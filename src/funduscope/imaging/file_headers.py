@@ -64,7 +64,8 @@ class Header:
     """A file's header: `kind` JPEG, PNG or TIFF; bits per sample; samples per pixel; pages; EXIF orientation 1 to 8.
 
     `quality`: of a JPEG, 1 to 100 as usual encoders count, by its first table; None if it has none.
-    `is_clear`: whether a fourth channel, where there is one, is transparency that the colors were not multiplied by.
+    `has_straight_alpha`: whether a fourth channel, where there is one, is transparency that the colors were not
+    multiplied by.
     `data` is what to decode: the file, a PNG without its metadata, a TIFF marked as upright (decoders differ in whether
     they turn one).
     """
@@ -77,7 +78,7 @@ class Header:
     pages: int
     orientation: int
     data: bytes
-    is_clear: bool = True
+    has_straight_alpha: bool = True
     quality: int | None = None
 
 
@@ -362,8 +363,8 @@ def _tiff(data: bytes) -> Header:
     orientation = first(_ORIENTATION, 1)
     orientation = orientation if 1 <= orientation <= 8 else 1
     upright = data if orientation == 1 else _marked_upright(data)
-    pages, is_clear = 2 if following else 1, extra == _STRAIGHT_ALPHA
-    return Header("TIFF", width, height, bits, samples, pages, orientation, upright, is_clear)
+    pages, has_straight_alpha = 2 if following else 1, extra == _STRAIGHT_ALPHA
+    return Header("TIFF", width, height, bits, samples, pages, orientation, upright, has_straight_alpha)
 
 
 def _marked_upright(data: bytes) -> bytes:

@@ -38,7 +38,7 @@ _HASH: Final = re.compile(r"(-[0-9a-f]{8}(-\d+)?|_[0-9a-f]{12})\Z")
 """What the names of some folders of results end in: a hash that tells photos of one name apart."""
 
 
-def gather(sources: Iterable[Path | str], also: Callable[[Path], bool] = lambda path: False) -> list[Path]:
+def find_photos(sources: Iterable[Path | str], also: Callable[[Path], bool] = lambda path: False) -> list[Path]:
     """Every photo in the sources, in their order, the photos of a folder sorted.
 
     A source that is a file is always in the result, so it gets an answer even where it is no photo or is missing. Of a
@@ -78,8 +78,8 @@ def is_folder(source: Path | str) -> bool:
         return False
 
 
-def closed_folder(path: Path) -> str:
-    """Why `gather` could not list a folder, as a sentence; empty for a file."""
+def why_unreadable(path: Path) -> str:
+    """Why `find_photos` could not list a folder, as a sentence; empty for a file."""
     if not is_folder(path):
         return ""
     reason = "it has changed since"

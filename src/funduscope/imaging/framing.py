@@ -162,7 +162,7 @@ class Frame:
         transform = replace(self.transform, side_px=side_px)
         return Frame(transform.image_to_frame(pixels), transform, self.field_of_view)
 
-    def alone(self, pixels: np.ndarray) -> tuple[np.ndarray, Frame]:
+    def cut_out(self, pixels: np.ndarray) -> tuple[np.ndarray, Frame]:
         """The photo cut out of the picture's pixels (H, W, 3) that it is a part of, and this frame of it.
 
         Beyond the circle the photo is then black. Both are unchanged if the photo is the whole picture.

@@ -16,7 +16,7 @@ class Limits:
     """Limits of a file's bytes, and of a photo's pixels, shorter side, ratio of sides and pages.
 
     max_ratio: of the longer side to the shorter. No camera makes more than 2, mosaics and both eyes in one image hardly
-    more than 3; the square around a strip would need gigabytes. first_page: whether the first page of a file with
+    more than 3; the square around a strip would need gigabytes. read_first_page: whether the first page of a file with
     several is read; otherwise the file is refused.
     """
 
@@ -24,10 +24,10 @@ class Limits:
     max_pixels: int = 80_000_000
     min_side_px: int = 256
     max_ratio: int = 4
-    first_page: bool = False
+    read_first_page: bool = False
 
     @property
-    def in_sentences(self) -> dict[str, int]:
+    def message_values(self) -> dict[str, int]:
         """The values in error sentences, by their names there: millions of bytes and of pixels, and pixels."""
         return {
             "max_mb": self.max_bytes // 1_000_000,

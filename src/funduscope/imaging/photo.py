@@ -19,7 +19,7 @@ import simplejpeg
 
 from funduscope.i18n.errors import PhotoError, machine_fault
 from funduscope.i18n.messages import Message, message
-from funduscope.imaging.dicom_file import DicomFile, Stated, is_dicom, read_dicom
+from funduscope.imaging.dicom_file import DicomFile, DicomStatements, is_dicom, read_dicom
 from funduscope.imaging.file_headers import Header, orientation_of, read_header
 from funduscope.imaging.limits import LIMITS, Limits, check_bytes, read_file
 
@@ -45,7 +45,7 @@ class Photo:
     name: str
     sha256: str
     notes: tuple[Message, ...] = ()
-    stated: Stated = field(default_factory=Stated)
+    stated: DicomStatements = field(default_factory=DicomStatements)
     dicom_frame: int | None = None
 
     @property
@@ -62,13 +62,13 @@ class Photo:
         *,
         name: str | None = None,
         limits: Limits = LIMITS,
-        frame: int | None = None,
+        dicom_frame: int | None = None,
     ) -> Photo:
         """Open a photo from a path, the bytes of a file, a PIL image or an (H, W, 3) uint8 RGB array.
 
-        frame: of a DICOM file, the number of the frame, from 1; None: the only one. Raises PhotoError with a code of
-        `errors.HTTP_STATUS` if it cannot be read or breaks a limit, and for a DICOM file of several frames if
-        none is chosen.
+        dicom_frame: of a DICOM file, the number of the frame, from 1; None: the only one. Raises PhotoError with a code
+        of `errors.HTTP_STATUS` if it cannot be read or breaks a limit, and for a DICOM file of several frames if none
+        is chosen.
         """
         if isinstance(source, np.ndarray):
             return _from_array(source, name or "photo", limits)
@@ -76,9 +76,9 @@ class Photo:
             return _from_pil(source, name or "photo", limits)
         data, name = _data(source, name, limits)
         if is_dicom(data):
-            return _dicom_photo(data, name, limits, read_dicom(data), frame)
-        if frame not in (None, 1):
-            raise _no_frame(frame)
+            return _dicom_photo(data, name, limits, read_dicom(data), dicom_frame)
+        if dicom_frame not in (None, 1):
+            raise _no_frame(dicom_frame)
         pixels, notes = _decoded(data, limits)
         pixels.setflags(write=False)
         return Photo(pixels, name, hashlib.sha256(data).hexdigest(), notes)
@@ -271,7 +271,7 @@ def _decoded(data: bytes, limits: Limits, *, upright: bool = True) -> tuple[np.n
     except Exception as error:  # a structure that the reader does not expect
         raise _undecodable(error) from None
     _check_size(header.width, header.height, limits)
-    if header.pages > 1 and not limits.first_page:
+    if header.pages > 1 and not limits.read_first_page:
         raise PhotoError("E_MULTIPAGE", f"the {header.kind} holds several pictures; expected one: save each as a file")
     if header.bits == 1:
         raise _one_bit()
@@ -325,7 +325,7 @@ def _by_pillow(header: Header) -> tuple[np.ndarray, tuple[Message, ...]]:
         raise PhotoError("E_FORMAT", f"the 16-bit {header.kind} is of a rare kind; expected RGB: convert it to 8 bits")
     colors, notes = _to_8_bits(deep[..., :3])
     colors = cv2.cvtColor(colors, cv2.COLOR_BGR2RGB)
-    if deep.shape[2] == 4 and header.is_clear:
+    if deep.shape[2] == 4 and header.has_straight_alpha:
         for start in range(0, len(colors), _BAND):  # in floats the whole of it would take gigabytes
             band = slice(start, start + _BAND)
             colors[band] = np.rint(colors[band] * (deep[band, :, 3:] / np.float32(65535)))

@@ -20,7 +20,7 @@ SHADE_LEVELS: Final = 16
 """Colors count as one while they are in the same cell of this many levels."""
 
 FLAT_FRAC: Final = 0.01
-"""A color is a background where this share of the picture has it and has nothing else around it."""
+"""Smallest share of the picture that a flat color must fill to count as a background."""
 
 UNLIKE_LEVELS: Final = 18
 """A pixel differs from a background by more than this many levels in its most different color."""

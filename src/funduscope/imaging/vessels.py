@@ -1,9 +1,9 @@
 """The vessels of a framed eye, independent of light: what two photos of one retina have in common.
 
 Ridges are found as by Frangi et al., "Multiscale vessel enhancement filtering" (MICCAI 1998), from the Hessian at two
-scales. What differs: the measure is the difference of the eigenvalues, which needs no constants of sensitivity; the
-background light is removed and bright structures are cut off before. Reflections, dust on the lens and the disc belong
-to a camera or to every eye. Their flanks would look like vessels, and photos of one camera like photos of one eye.
+scales. What differs: the measure is the difference of the eigenvalues, which needs no constants of sensitivity. Before
+that, the background light is removed and bright structures (reflections, dust, the disc) are clipped: their edges would
+pass for vessels, and since every photo of one camera has them, photos of different eyes would look alike.
 """
 
 from __future__ import annotations

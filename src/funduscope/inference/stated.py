@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from funduscope.i18n.messages import Message, message
-from funduscope.imaging.dicom_file import Laterality, Stated
+from funduscope.imaging.dicom_file import DicomStatements, Laterality
 
 DISC_MM: Final = (1.2, 2.9)
 """Diameters that an outlined disc may have. Normal discs have 1.65 to 2.54 mm, by their areas (Mansoori et al. 2011,
@@ -19,7 +19,7 @@ FIELD_DEGREES: Final = (30, 60)
 """Fields of view that are near the 45 to 50 degrees of the photos that models here have learned from."""
 
 
-def retina_pixel_mm(stated: Stated, disc_diameter_px: float | None, field_px: float) -> float | None:
+def retina_pixel_mm(stated: DicomStatements, disc_diameter_px: float | None, field_px: float) -> float | None:
     """The side of a pixel on the retina; None if the file has none, or one that the photo contradicts.
 
     It must fit the disc, or the width of the field of view (field_px) where the disc's diameter is unknown.
@@ -30,7 +30,7 @@ def retina_pixel_mm(stated: Stated, disc_diameter_px: float | None, field_px: fl
     return stated.pixel_mm if least <= seen_px * stated.pixel_mm <= most else None
 
 
-def undisputed_eye(found: Mapping[str, Any], stated: Stated | None = None) -> Laterality | None:
+def undisputed_eye(found: Mapping[str, Any], stated: DicomStatements | None = None) -> Laterality | None:
     """The eye that findings name, otherwise the one that the file does, to be coded for other systems; None if they
     contradict each other.
 
@@ -43,7 +43,7 @@ def undisputed_eye(found: Mapping[str, Any], stated: Stated | None = None) -> La
 
 
 def stated_warnings(
-    stated: Stated, side: Laterality | None, disc_diameter_px: float | None, field_px: float
+    stated: DicomStatements, side: Laterality | None, disc_diameter_px: float | None, field_px: float
 ) -> list[Message]:
     """Where the file contradicts the photo, or says that it is unlike those that models have learned from.
 

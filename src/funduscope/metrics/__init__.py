@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from funduscope.metrics.calibration import CalibrationState, ConformalState, ece_bias
 from funduscope.metrics.dense import CoarseDenseState, DenseState, FrocState, MaskState, froc_by_area, froc_candidates
-from funduscope.metrics.grading import BinaryState, GradingState, JointState, ScoresState
+from funduscope.metrics.grading import BinaryState, GradingState, JointState, ProbabilityState
 from funduscope.metrics.intervals import Interval, bootstrap, bootstrap_all, by_visit, paired_test
-from funduscope.metrics.landmark_distance import DistanceState, in_dd
+from funduscope.metrics.landmark_distance import DistanceState, to_disc_diameters
 from funduscope.metrics.per_photo import ExtraState, FalseLesionState, MeanState, PerPhotoState, VotesState
 from funduscope.metrics.state import State
 
@@ -26,7 +26,7 @@ __all__ = [
     "MaskState",
     "MeanState",
     "PerPhotoState",
-    "ScoresState",
+    "ProbabilityState",
     "State",
     "VotesState",
     "bootstrap",
@@ -35,6 +35,6 @@ __all__ = [
     "ece_bias",
     "froc_by_area",
     "froc_candidates",
-    "in_dd",
     "paired_test",
+    "to_disc_diameters",
 ]

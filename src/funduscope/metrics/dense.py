@@ -257,7 +257,7 @@ def froc_candidates(prob: np.ndarray, target: np.ndarray, floor: float = 0.1) ->
 def froc_by_area(mask: np.ndarray, target: np.ndarray) -> FrocState:
     """One photo's outlined lesions against the true ones, (H, W) bool each; the score is an outline's area in pixels.
 
-    So `f1_at` says what is left when smaller outlines are taken out.
+    `f1_at(area)` is then the F1 with smaller outlines removed.
     """
     import cv2
 

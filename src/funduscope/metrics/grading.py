@@ -164,7 +164,7 @@ class BinaryState(State):
 
 
 @dataclass(frozen=True, eq=False)
-class ScoresState(State):
+class ProbabilityState(State):
     """Each photo's probabilities of the grades, for areas under curves and referral.
 
     truth: (N,) int. probabilities: (N, G) in 0..1. refused: (N,) bool.

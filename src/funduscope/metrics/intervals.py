@@ -25,21 +25,21 @@ _LEVEL = 0.95
 class Interval:
     """A score and its 95 % interval; low and high are nan if there is none (one visit, an undefined score).
 
-    units: visits. dropped: repeats in which the score did not exist (say, no lesion was drawn); the interval is of
-    the other repeats.
+    visits: their number. dropped: repeats in which the score did not exist (say, no lesion was drawn); the interval is
+    of the other repeats.
     """
 
     low: float
     high: float
     value: float
-    units: int = 0
+    visits: int = 0
     dropped: int = 0
 
     def to_dict(self) -> dict[str, float | int | None]:
         """For JSON, which knows no nan: null there."""
         numbers = {"value": self.value, "low": self.low, "high": self.high}
         shown = {name: None if np.isnan(number) else number for name, number in numbers.items()}
-        return {**shown, "visits": self.units, "dropped": self.dropped}
+        return {**shown, "visits": self.visits, "dropped": self.dropped}
 
     @classmethod
     def from_dict(cls, numbers: Mapping[str, float | int | None]) -> Interval:

@@ -46,7 +46,7 @@ class DistanceState(State):
 
     @property
     def mean(self) -> float:
-        """Pixels of a 4288-wide photo; nan without photos. `in_dd` converts to disc diameters."""
+        """Pixels of a 4288-wide photo; nan without photos. `to_disc_diameters` converts to disc diameters."""
         return float(np.mean(self.distances)) if self.n else float("nan")
 
     @property
@@ -58,6 +58,6 @@ class DistanceState(State):
         return float(np.max(self.distances)) if self.n else float("nan")
 
 
-def in_dd(distance_px: float) -> float:
+def to_disc_diameters(distance_px: float) -> float:
     """Disc diameters of a distance in pixels of a 4288-wide photo."""
     return distance_px / DISC_DIAMETER_PX

@@ -1,0 +1,1 @@
+"""Encoders, decoders, heads and experts: from images to logits."""

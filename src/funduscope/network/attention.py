@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-START = 2.0
+GATE_BIAS = 2.0
 """About the first logit of every pixel's gate."""
 
 
@@ -24,7 +24,7 @@ class AttentionGate(nn.Module):
         self.skip = nn.Conv2d(skip, inner, 1, bias=False)
         self.gating = nn.Conv2d(gating, inner, 1)
         self.psi = nn.Conv2d(inner, 1, 1)
-        nn.init.constant_(self.psi.bias, START)  # pyright: ignore[reportArgumentType]
+        nn.init.constant_(self.psi.bias, GATE_BIAS)  # pyright: ignore[reportArgumentType]
 
     def forward(self, skip: Tensor, gating: Tensor) -> Tensor:
         """The skip (B, C, h, w), each pixel times its factor; the gating feature (B, G, h', w') may be smaller."""

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from funduscope.network.dilated import use_fast_backward
-from funduscope.network.heads import RARE_LOGIT, DenseHead
+from funduscope.network.heads import STRUCTURE_BIAS, DenseHead
 from funduscope.network.routing import Dispatch, Gate, Routed
 from funduscope.settings import Decoder, Experts
 
@@ -109,7 +109,7 @@ class TaskPath(nn.Module):
             conv3x3(width + LOW_CHANNELS, width, separable),
             conv3x3(width, width, separable),
         )
-        self.maps = DenseHead(width, maps, RARE_LOGIT, side_px=1)
+        self.maps = DenseHead(width, maps, STRUCTURE_BIAS, side_px=1)
 
     def forward(self, deepest: Tensor, shared: list[Tensor], low: Tensor) -> tuple[Tensor, Routed]:
         """Logits and routing. shared: outputs of the branches that all tasks share, (B, width, h, w) each."""

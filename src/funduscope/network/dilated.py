@@ -36,7 +36,7 @@ class Dilated(nn.Conv2d):
         weight = self.weight
         if torch.is_autocast_enabled("cpu"):
             x, weight = (one.to(torch.get_autocast_dtype("cpu")) for one in (x, weight))
-        found: Any = _Function.apply(x, weight, self.dilation[0])
+        found: Any = _DilatedConvFunction.apply(x, weight, self.dilation[0])
         return found if self.bias is None else found + self.bias.to(found.dtype)[:, None, None]
 
 
@@ -54,7 +54,7 @@ def _fits(conv: nn.Conv2d) -> bool:
     return rate > 1 and same and grouped and conv.padding_mode == "zeros"
 
 
-class _Function(torch.autograd.Function):
+class _DilatedConvFunction(torch.autograd.Function):
     """The convolution and its gradients. x (B, C, H, W); weight (out, C, 3, 3), or (C, 1, 3, 3) depthwise."""
 
     @staticmethod
@@ -64,18 +64,18 @@ class _Function(torch.autograd.Function):
         return _forward(x, weight, rate)
 
     @staticmethod
-    def backward(ctx: Any, above: Tensor) -> tuple[Tensor | None, Tensor | None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, Tensor | None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         x, weight = ctx.saved_tensors
-        above = above.contiguous(memory_format=torch.channels_last)
-        below = into = None
+        grad_output = grad_output.contiguous(memory_format=torch.channels_last)
+        grad_input = grad_weight = None
         if ctx.needs_input_grad[0] and _depthwise(x, weight):
-            below = _forward(above, weight.flip(2, 3), ctx.rate)
+            grad_input = _forward(grad_output, weight.flip(2, 3), ctx.rate)
         elif ctx.needs_input_grad[0]:
             back = weight.flip(2, 3).transpose(0, 1).contiguous()
-            below = F.conv2d(above, back, padding=ctx.rate, dilation=ctx.rate)
+            grad_input = F.conv2d(grad_output, back, padding=ctx.rate, dilation=ctx.rate)
         if ctx.needs_input_grad[1]:
-            into = _of_weights(x, above, weight, ctx.rate)
-        return below, into, None
+            grad_weight = _weight_gradient(x, grad_output, weight, ctx.rate)
+        return grad_input, grad_weight, None
 
 
 def _depthwise(x: Tensor, weight: Tensor) -> bool:
@@ -108,9 +108,9 @@ def by_phases(x: Tensor, weight: Tensor, rate: int) -> Tensor:
     return whole[:, :height, :width].permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
 
 
-def _of_weights(x: Tensor, above: Tensor, weight: Tensor, rate: int) -> Tensor:
+def _weight_gradient(x: Tensor, grad_output: Tensor, weight: Tensor, rate: int) -> Tensor:
     """The gradient of the weights: for each tap the products of its inputs with the incoming gradient."""
-    inputs, gradients = x.permute(0, 2, 3, 1), above.permute(0, 2, 3, 1)
+    inputs, gradients = x.permute(0, 2, 3, 1), grad_output.permute(0, 2, 3, 1)
     gradient = torch.zeros_like(weight)
     depthwise = _depthwise(x, weight)
     for row, (rows, from_rows) in _taps(x.shape[2], rate):

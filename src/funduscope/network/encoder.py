@@ -244,7 +244,7 @@ def _no_weights(name: str) -> str:
     )
 
 
-def fill(encoder: Encoder, state: dict[str, Tensor]) -> None:
+def load_encoder_weights(encoder: Encoder, state: dict[str, Tensor]) -> None:
     """Copies the weights that the pyramid uses. Raises `WeightsError` if one is missing or of another shape.
 
     The counts of batches that a BatchNorm has seen are not copied: files lack them or hold them in another shape.

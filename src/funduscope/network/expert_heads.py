@@ -20,13 +20,14 @@ from torch.nn import functional as F
 
 from funduscope.network.deeplab import atrous_rates, check_levels, joined
 from funduscope.network.dilated import use_fast_backward
-from funduscope.network.heads import RARE_LOGIT
+from funduscope.network.heads import STRUCTURE_BIAS
 from funduscope.network.routing import Dispatch, Gate, Routed
 from funduscope.settings import Decoder, Experts
 
 LOW_CHANNELS = 64
 POOLED_ROWS, POOLED_COLUMNS = 11, 16
-"""The map that a grading expert reads, whatever the photo's size: that of 712 x 1072 pixels, a quarter as wide."""
+"""Rows and columns of the grid that a grading expert averages over: a photo of 712 x 1072 px has 44 x 67 cells at
+stride 16; a quarter of that is 11 x 16."""
 GRADING_CHANNELS, HIDDEN = 1024, 256
 DROPOUT = 0.5
 
@@ -102,7 +103,7 @@ class _DecoderExpert(nn.Module):
         self.fuse = _separable(width + LOW_CHANNELS, width)
         self.dropout = nn.Dropout(DROPOUT)
         self.maps = nn.Conv2d(width, maps, 1)
-        nn.init.constant_(cast(Tensor, self.maps.bias), RARE_LOGIT)
+        nn.init.constant_(cast(Tensor, self.maps.bias), STRUCTURE_BIAS)
 
     def forward(self, both: Tensor) -> Tensor:
         """(B, width + low, H/4, W/4), the enlarged context before the low level, to logits."""

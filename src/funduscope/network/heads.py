@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from funduscope.network.routing import Dispatch, Gate, Routed
 from funduscope.settings import Experts
 
-RARE_LOGIT = -4.0
+STRUCTURE_BIAS = -4.0
 """First logit of a structure's maps: before anything is learned, a pixel is rarely a lesion."""
 
 
@@ -74,7 +74,7 @@ class ExpertClassifierHead(nn.Module):
 class DenseHead(nn.Module):
     """One convolution, 3x3 unless side_px is 1: (B, C, h, w) to (B, maps, h, w).
 
-    start: the first bias of the maps, `RARE_LOGIT` for structures.
+    start: the first bias of the maps, `STRUCTURE_BIAS` for structures.
     """
 
     def __init__(self, channels: int, maps: int, start: float, side_px: int = 3) -> None:
@@ -86,7 +86,7 @@ class DenseHead(nn.Module):
         return self.conv(feature)
 
 
-class BranchHeads(nn.Module):
+class DeepSupervisionHeads(nn.Module):
     """UNet++'s deep supervision: a 1x1 convolution a branch, each of which finds every structure.
 
     widths: of the branches, which come joined: (B, sum of widths, h, w). start: as of `DenseHead`.

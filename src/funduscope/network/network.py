@@ -11,9 +11,15 @@ from torch import Tensor, nn
 
 from funduscope.network.decoders import make_decoder
 from funduscope.network.deeplab import TaskDeepLab
-from funduscope.network.encoder import Encoder, fill, load_imagenet, normalization
+from funduscope.network.encoder import Encoder, load_encoder_weights, load_imagenet, normalization
 from funduscope.network.expert_heads import ExpertClassifiers, ExpertDecoders
-from funduscope.network.heads import RARE_LOGIT, BranchHeads, ClassifierHead, DenseHead, ExpertClassifierHead
+from funduscope.network.heads import (
+    STRUCTURE_BIAS,
+    ClassifierHead,
+    DeepSupervisionHeads,
+    DenseHead,
+    ExpertClassifierHead,
+)
 from funduscope.network.routing import Routed, SharedExperts
 from funduscope.network.unetplusplus import UnetPlusPlus
 from funduscope.recipe import Recipe
@@ -117,7 +123,10 @@ class Network(nn.Module):
         found: dict[str, Any] = {name: self.heads[name](value) for name, value in read.items() if name in self.heads}
         if isinstance(found.get("structures"), list):
             branches = found["structures"]
-            found |= {"structures": BranchHeads.mean(branches), "branches": tuple(branches) if self.training else ()}
+            found |= {
+                "structures": DeepSupervisionHeads.mean(branches),
+                "branches": tuple(branches) if self.training else (),
+            }
         return found
 
 
@@ -151,7 +160,9 @@ def build(recipe: Recipe) -> Network:
         if tasks.structures:
             count, branches = len(tasks.structures), decoder.branches if isinstance(decoder, UnetPlusPlus) else []
             heads["structures"] = (
-                BranchHeads(branches, count, RARE_LOGIT) if branches else DenseHead(channels[-1], count, RARE_LOGIT)
+                DeepSupervisionHeads(branches, count, STRUCTURE_BIAS)
+                if branches
+                else DenseHead(channels[-1], count, STRUCTURE_BIAS)
             )
         if tasks.landmarks:
             heads["landmarks"] = DenseHead(channels[-2:][0], len(tasks.landmarks), 0.0)
@@ -166,5 +177,5 @@ def with_imagenet(recipe: Recipe) -> tuple[Recipe, Network]:
     brought = {"variant": variant, **normalization(recipe.encoder.name)}
     resolved = recipe.with_encoder(brought)
     network = build(resolved)
-    fill(network.encoder, state)
+    load_encoder_weights(network.encoder, state)
     return resolved, network

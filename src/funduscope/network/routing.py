@@ -55,7 +55,7 @@ class Gate(nn.Module):
         super().__init__()
         self.linear = nn.Linear(channels, settings.count)
         self.settings = settings
-        self.every = False
+        self.keeps_all_now = False
         """Set by the training: in the first part of it all experts are kept (`Experts.every_until`)."""
 
     def forward(self, pooled: Tensor) -> Routed:
@@ -79,7 +79,7 @@ class Gate(nn.Module):
     def _kept(self, shares: Tensor) -> Tensor:
         """(B, E): 1 where an expert is kept, 0 otherwise."""
         settings = self.settings
-        if settings.keep == "all" or (self.every and self.training):
+        if settings.keep == "all" or (self.keeps_all_now and self.training):
             return torch.ones_like(shares)
         ranked, order = shares.sort(dim=1, descending=True)
         if settings.keep == "top_k":
@@ -95,13 +95,13 @@ class Dispatch(nn.Module):
 
     experts: modules from (B, ...) to (B, ...) with as many axes; all return the same shape. Their BatchNorm sees only
     the photos that keep them; a single photo with a single value per channel has no variance, so it takes the running
-    statistics. In ONNX, see `traced`, an expert is computed for the whole batch if any photo keeps it. every: the gates
-    keep all experts of every photo, so that in ONNX none needs a condition.
+    statistics. In ONNX, see `traced`, an expert is computed for the whole batch if any photo keeps it. keeps_all: the
+    gates keep all experts of every photo, so that in ONNX none needs a condition.
     """
 
-    def __init__(self, experts: Sequence[nn.Module], every: bool = False) -> None:
+    def __init__(self, experts: Sequence[nn.Module], keeps_all: bool = False) -> None:
         super().__init__()
-        self.every = every
+        self.keeps_all = keeps_all
         self.experts = nn.ModuleList(experts)
         self.branches = nn.ModuleList()  # filled by `traced` alone
 
@@ -243,7 +243,7 @@ def routing_loss_of(sums: dict[str, Tensor], settings: Experts) -> Tensor | None
             even = (load * (load.clamp(min=_TINY) * len(load)).log()).sum()
             terms.append(settings.sparsity * mean.mean() + settings.balance * even + settings.entropy * penalty / count)
         else:
-            balance = balance_loss(mean, taken, every=bool((taken == count).all()))
+            balance = balance_loss(mean, taken, kept_all=bool((taken == count).all()))
             terms.append(settings.balance * balance + settings.z * penalty / count)
     return torch.stack(terms).mean() if terms else None
 
@@ -258,15 +258,15 @@ def _by_router(sums: dict[str, Tensor]) -> dict[str, tuple[Tensor, ...]]:
     return found
 
 
-def balance_loss(mean: Tensor, taken: Tensor, every: bool) -> Tensor:
+def balance_loss(mean: Tensor, taken: Tensor, kept_all: bool) -> Tensor:
     """E times the sum over experts of load times mean share: 1 if both are uniform, E if one expert takes all.
 
     mean (E,): of the softmax over all experts, through which the gradient flows (Switch, equation 4, for any number
     kept). taken (E,): the photos that keep each; the load is the expert's part of them, a count without gradient.
-    every: every photo kept every expert. The load is then uniform and would teach nothing, so the mean share replaces
-    it: 1 plus the squared coefficient of variation, Shazeer's importance loss.
+    kept_all: every photo kept every expert. The load is then uniform and would teach nothing, so the mean share
+    replaces it: 1 plus the squared coefficient of variation, Shazeer's importance loss.
     """
-    return len(mean) * ((mean if every else taken / taken.sum()) * mean).sum()
+    return len(mean) * ((mean if kept_all else taken / taken.sum()) * mean).sum()
 
 
 class ExpertUsage:
@@ -332,7 +332,7 @@ def traced(network: nn.Module, example: Tensor) -> nn.Module:
     always computes every expert gets no conditions. The exporter's own tracing refuses scripted parts inside a module;
     `torch.jit.trace` does not, and its result is exported as it is.
     """
-    dispatches = [module for module in network.modules() if isinstance(module, Dispatch) and not module.every]
+    dispatches = [module for module in network.modules() if isinstance(module, Dispatch) and not module.keeps_all]
     if not dispatches:
         return network
     if network.training or any(dispatch.training for dispatch in dispatches):

@@ -2,7 +2,8 @@
 
 Zhou et al., "UNet++: A Nested U-Net Architecture for Medical Image Segmentation", DLMIA 2018. Node (i, j) stands at
 level i, j steps from the encoder; its inputs are all nodes before it at its level, and node (i + 1, j - 1) enlarged to
-its size. With deep supervision every node of the finest level is a branch with a head of its own (`heads.BranchHeads`).
+its size. With deep supervision every node of the finest level is a branch with a head of its own
+(`heads.DeepSupervisionHeads`).
 Differs: inner nodes are as wide as their level's skip, the last node of a level as the recipe says; the last doubling
 is a bilinear resize. Blocks are segmentation-models-pytorch's. Its decoder is not used: it returns one map only,
 doubles between any two levels, dilated ones too, and ends at the input's full size.

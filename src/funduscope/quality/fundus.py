@@ -68,7 +68,7 @@ MAX_SKEW: Final = 4.0
 
 def measure_all(pixels: np.ndarray, framed: Frame) -> dict[str, float]:
     """All measures of a photo (H, W, 3) uint8 and its small frame: `image_measures.measure` and `appearance`."""
-    return measure(pixels, framed) | appearance(*framed.alone(pixels))
+    return measure(pixels, framed) | appearance(*framed.cut_out(pixels))
 
 
 def features(measures: Mapping[str, float]) -> np.ndarray:

@@ -87,7 +87,7 @@ def measure(pixels: np.ndarray, framed: Frame) -> dict[str, float]:
     is filled with one color (`filled_below`).
     """
     picture = pixels
-    pixels, framed = framed.alone(pixels)
+    pixels, framed = framed.cut_out(pixels)
     field, core = circle_in_photo(framed, _FIELD), circle_in_photo(framed, _CORE)
     image = framed.image.astype(np.float32)
     if not field.any():

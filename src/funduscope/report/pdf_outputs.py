@@ -86,7 +86,7 @@ class PdfOutputs:
             return
         from funduscope.report.pdf_page import failure_page
 
-        reason = self.words.error(failure.code, failure.says, LIMITS.in_sentences)
+        reason = self.words.error(failure.code, failure.says, LIMITS.message_values)
         self._add(lambda: failure_page(failure.photo_name, reason, failure.code, self.words), "")
 
     def _write(self, findings: Findings, traced: Traced, folder: Path, stem: str) -> None:

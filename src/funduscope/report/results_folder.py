@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from funduscope.atomic import file_sha256, write_json
 from funduscope.i18n.errors import PhotoError, machine_fault
-from funduscope.imaging.find_photos import RESULT, closed_folder
+from funduscope.imaging.find_photos import RESULT, why_unreadable
 from funduscope.imaging.limits import may_be_read
 from funduscope.imaging.photo import Photo, open_each
 from funduscope.imaging.read_ahead import read_ahead
@@ -105,7 +105,7 @@ def read_photos(
 def _open(path: Path) -> Failure | Iterator[tuple[str, Photo | Exception]]:
     """Name and photo, or why it cannot be opened, of a file's first photo, and of its other frames, which are decoded
     when they are asked for."""
-    if closed := closed_folder(path):
+    if closed := why_unreadable(path):
         return Failure(path.name, "E_NOT_FOUND", closed)
     photos = open_each(path)
     first = next(photos)

@@ -145,7 +145,7 @@ def read_photo(model: Model, job: PipeMessage, check: Callable[[], None]) -> tup
     try:
         check()
         with stages.time("open"):
-            photo = Photo.open(job.body, name=job.header["name"], frame=job.header["frame"])
+            photo = Photo.open(job.body, name=job.header["name"], dicom_frame=job.header["frame"])
         digest = photo.sha256
         if job.header["media"] == DICOM and photo.dicom_frame is None:
             raise PhotoError("E_FORMAT", NO_STUDY)

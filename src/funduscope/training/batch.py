@@ -195,7 +195,7 @@ def sample_of(image: np.ndarray, prepared: Prepared, item: Item, warp: Warp, clo
 
 def allowed(labels: Labels, task: str) -> list[bool]:
     """Which classes of a photo task the labels leave possible: one for a label, several for a constraint, or all."""
-    known, classes = labels.known(task), range(len(CLASSES[task]))
+    known, classes = labels.known_classes(task), range(len(CLASSES[task]))
     possible = classes if known is None else (known,) if isinstance(known, int) else known
     return [index in possible for index in classes]
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from funduscope.data.case import Case
 from funduscope.data.derived_labels import derive_labels
-from funduscope.evaluation.score_photo import DOUBTED
+from funduscope.evaluation.score_photo import NOISY_GRADE_SETS
 from funduscope.i18n.errors import PhotoError, refuse_machine_fault
 from funduscope.imaging.framing import CropTransform, frame
 from funduscope.imaging.photo import Photo
@@ -91,7 +91,7 @@ def calibrate(
     temperatures = {}
     for task in dict.fromkeys(("grade", "dme", *card.photo_tasks)):
         known = _labeled(seen, task)
-        labels = np.array([photo.case.labels.label(task) for photo in known], int)
+        labels = np.array([photo.case.labels.class_of(task) for photo in known], int)
         temperatures[task] = fit_temperature(np.array([p.logits[task] for p in known]), labels) if known else 1.0
         about[f"{task}_labels"] = len(known)
     trees, joint = _fit_witnesses(seen, card) if witnesses else ({}, {})
@@ -233,7 +233,7 @@ def _positive(seen: list[CalibrationPhoto], code: str) -> int:
 
 def _labeled(seen: list[CalibrationPhoto], task: str) -> list[CalibrationPhoto]:
     """The photos with a known and a predicted class."""
-    return [photo for photo in seen if task in photo.logits and photo.case.labels.label(task) is not None]
+    return [photo for photo in seen if task in photo.logits and photo.case.labels.class_of(task) is not None]
 
 
 def _fit_witnesses(
@@ -248,7 +248,7 @@ def _fit_witnesses(
             continue
         numbers = [{n: v for n, v in photo.numbers.items() if n.split()[0] in codes} for photo in known]
         of_photo = np.array([softmax(photo.logits[task]) for photo in known])
-        labels = np.array([photo.case.labels.label(task) for photo in known], int)
+        labels = np.array([photo.case.labels.class_of(task) for photo in known], int)
         fitted = fit_witness(numbers, of_photo, labels, [photo.case.visit for photo in known])
         if fitted is not None:
             trees[task] = fitted.witness.to_tree()
@@ -260,13 +260,13 @@ def _needs_lesions(case: Case, card: Card) -> bool:
     """Whether calibration needs the photo's lesion maps: for outlined or absent lesions, or as a witness."""
     labels = derive_labels(case.labels)
     outlined = any(not mask.is_absent for mask in labels.masks.values())
-    witnessed = any(labels.label(task) is not None for task in WITNESSED if task in card.photo_tasks)
+    witnessed = any(labels.class_of(task) is not None for task in WITNESSED if task in card.photo_tasks)
     return witnessed or outlined or bool(case.labels.masks) or _healthy(case)
 
 
 def _healthy(case: Case) -> bool:
     """Whether any lesion found in the photo is false."""
-    return case.labels.grade == 0 and case.dataset not in DOUBTED
+    return case.labels.grade == 0 and case.dataset not in NOISY_GRADE_SETS
 
 
 def _predict_photo(predictor: Predictor, case: Case) -> CalibrationPhoto | None:

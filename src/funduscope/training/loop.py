@@ -112,7 +112,7 @@ class Loop:
         labels = [case.labels for case in cases if recipe.sampling.whole.get(case.dataset)]
         self.class_weights = {
             task: class_weights(
-                [label.label(task) for label in labels], len(classes), recipe.loss.class_weight_power
+                [label.class_of(task) for label in labels], len(classes), recipe.loss.class_weight_power
             ).to(self.device)
             for task, classes in CLASSES.items()
         }
@@ -244,7 +244,7 @@ class Loop:
         self.network.train()
         for module in self.network.modules():
             if isinstance(module, Gate):
-                module.every = self._done_frac() < self.recipe.experts.every_until
+                module.keeps_all_now = self._done_frac() < self.recipe.experts.every_until
             if self.recipe.training.batch_norm == "frozen" and isinstance(module, _BatchNorm):
                 module.eval()
 

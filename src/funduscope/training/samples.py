@@ -271,7 +271,7 @@ def has_examples(recipe: Recipe, cases: Sequence[Case]) -> bool:
         labels, close_rate = case.labels, recipe.sampling.close.get(case.dataset)
         there = {code for code, mask in labels.masks.items() if not mask.is_absent}
         there |= {"OD"} if labels.boxes.get("OD") else set()
-        known = any(labels.known(task) is not None for task in tasks.photo_tasks)
+        known = any(labels.known_classes(task) is not None for task in tasks.photo_tasks)
         known |= any(labels.point(name) is not None for name in tasks.landmarks)
         if (close_rate or recipe.sampling.whole.get(case.dataset)) and (known or there & wanted):
             return True

@@ -20,7 +20,7 @@ _COLUMNS = ("image", "od_x", "od_y")
 
 
 def recognize(folder: Path) -> bool:
-    """Whether the folder is this set's: `labels.csv` with its columns, and masks."""
+    """Whether the folder is this set's, by the columns of `labels.csv`."""
     return columns_of(folder / "labels.csv").issuperset((*_COLUMNS, "other_px_full"))
 
 
