@@ -27,7 +27,7 @@ def test_a_class_is_a_plain_number_whatever_it_came_as(grade: Any) -> None:
 def test_an_exact_grade_or_edema_risk_may_stand_among_the_classes(task: str) -> None:
     labels = Labels(classes={task: 1})
     assert labels == Labels(**{task: 1})  # pyright: ignore[reportArgumentType]
-    assert Labels(**{task: 1}, classes={task: frozenset({0, 1})}).label(task) == 1  # pyright: ignore
+    assert Labels(**{task: 1}, classes={task: frozenset({0, 1})}).class_of(task) == 1  # pyright: ignore
 
 
 def test_what_a_table_leaves_out_is_not_known() -> None:

@@ -450,7 +450,7 @@ def test_a_visit_is_drawn_as_one(eyes):
         score_photo(answer_of(eye), case_of(i, Labels(grade=eye.grade), visit=f"visit {i // 2}"), CARD)
         for i, eye in enumerate(eyes)
     ]
-    assert summarize(photos, repeats=5).tables["own"]["DR"]["accuracy"].units == 5
+    assert summarize(photos, repeats=5).tables["own"]["DR"]["accuracy"].visits == 5
     alone = summarize(photos[:2], repeats=5).tables["own"]["DR"]["accuracy"]
     assert np.isnan(alone.low)
 

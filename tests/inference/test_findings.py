@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from funduscope.i18n.messages import Message
-from funduscope.imaging.dicom_file import Stated
+from funduscope.imaging.dicom_file import DicomStatements
 from funduscope.imaging.framing import CropTransform, Frame, frame
 from funduscope.imaging.photo import Photo
 from funduscope.inference.card import Card
@@ -349,7 +349,7 @@ def test_a_file_that_names_the_other_eye_is_contradicted() -> None:
     assert found.anatomy.laterality is not None
     other = {"right": "left", "left": "right"}[found.anatomy.laterality]
     for stated, warned in ((other, True), (found.anatomy.laterality, False), (None, False)):
-        one = replace(found, photo=replace(found.photo, stated=Stated(laterality=stated)))
+        one = replace(found, photo=replace(found.photo, stated=DicomStatements(laterality=stated)))
         assert any(message.code == f"FILE_SAYS_{other.upper()}_EYE" for message in one.warnings) is warned
         sites = [entry["resource"]["bodySite"] for entry in to_fhir(one)["entry"][1:-1]]
         named = {site["text"] == f"Entire {found.anatomy.laterality} eye" for site in sites}
@@ -395,7 +395,7 @@ def test_a_pixel_spacing_gives_millimeters_unless_the_disc_contradicts_it() -> N
     assert "mm" not in str(found.to_dict())
     for disc_mm, is_used in ((1.8, True), (0.4, False), (4.0, False)):
         pixel_mm = disc_mm / found.disc_diameter_px
-        one = replace(found, photo=replace(found.photo, stated=Stated(pixel_mm=pixel_mm)))
+        one = replace(found, photo=replace(found.photo, stated=DicomStatements(pixel_mm=pixel_mm)))
         said = one.to_dict()
         jsonschema.validate(said, findings_schema())
         assert ("SPACING_CONTRADICTS_DISC" in [note["code"] for note in said["warnings"]]) is not is_used
@@ -410,7 +410,7 @@ def test_a_pixel_spacing_gives_millimeters_unless_the_disc_contradicts_it() -> N
 def test_without_a_disc_the_field_of_view_tells_whether_a_spacing_is_the_retinas() -> None:
     found = found_in(photo(), outputs(EX=blob(128, (50, 64, 10))))
     for width_mm, is_used in ((13.0, True), (1.0, False), (264.0, False), (1e153, False)):
-        stated = Stated(pixel_mm=width_mm / found.transform.size_px)
+        stated = DicomStatements(pixel_mm=width_mm / found.transform.size_px)
         said = replace(found, photo=replace(found.photo, stated=stated)).to_dict()
         assert ("SPACING_CONTRADICTS_FIELD" in [note["code"] for note in said["warnings"]]) is not is_used
         assert ("area_mm2" in said["lesions"]["EX"]) is is_used
@@ -419,7 +419,7 @@ def test_without_a_disc_the_field_of_view_tells_whether_a_spacing_is_the_retinas
 @pytest.mark.parametrize(("degrees", "is_unusual"), [(45.0, False), (None, False), (20.0, True), (200.0, True)])
 def test_a_field_far_from_what_models_learned_from_is_named(degrees: float | None, is_unusual: bool) -> None:
     found = found_in(photo(), outputs())
-    one = replace(found, photo=replace(found.photo, stated=Stated(field_degrees=degrees)))
+    one = replace(found, photo=replace(found.photo, stated=DicomStatements(field_degrees=degrees)))
     assert ("UNUSUAL_FIELD" in [warning.code for warning in one.warnings]) is is_unusual
 
 
