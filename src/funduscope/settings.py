@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, create_model,
 from funduscope.vocabulary import CLASSES, CODES, LANDMARKS, LESIONS, PHOTO_TASKS, View
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Width = Annotated[int, Field(ge=1)]
@@ -55,7 +56,7 @@ class Encoder(Strict):
     variant: Literal["timm", "v1"] = "timm"
     output_stride: Literal[8, 16, 32] = 32
     levels: Annotated[int, Field(ge=0, le=6)] = 0
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    mean: tuple[Finite, Finite, Finite] = (0.485, 0.456, 0.406)
     std: tuple[Positive, Positive, Positive] = (0.229, 0.224, 0.225)
 
 

@@ -41,6 +41,12 @@ def test_photos_masks_and_tables_are_distinguished(tmp_path: Path) -> None:
     assert _names(inventory, inventory.tables) == ["b/more.xlsx", "labels.csv"]
 
 
+def test_a_lock_of_excel_is_no_table(tmp_path: Path) -> None:
+    for name in ("labels.csv", "~$labels.xlsx"):
+        (tmp_path / name).write_text("path,dr\n")
+    assert [table.name for table in take_inventory(tmp_path).tables] == ["labels.csv"]
+
+
 def test_an_official_layout_is_read_by_its_names(tmp_path: Path) -> None:
     write_idrid(tmp_path, graded=2, masked=2, width_px=128)
     inventory = take_inventory(tmp_path)

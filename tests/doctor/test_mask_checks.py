@@ -6,16 +6,18 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
+from funduscope.data.masks import read_mask
 from funduscope.data.sources import read_data
 from funduscope.doctor.finding import Finding
 from funduscope.doctor.label_rows import read_label_rows
 from funduscope.doctor.labeled_photo import check_photos
 from funduscope.doctor.mask_checks import MaskChecks
-from funduscope.doctor.mask_files import read_outlines
+from funduscope.doctor.mask_files import read_outlines, read_stored
 from funduscope.doctor.scan import Scan
 
 ScanOf = Callable[[Path], Scan]
@@ -62,6 +64,24 @@ def test_a_mask_stored_otherwise_than_the_rest(inside: int, idrid: Path, scan_of
     found = _only(_examined(scan_of, idrid), "mask_conventions")
     assert found.files == (_mask("EX", 2),)
     assert "palette" in found.evidence["usual"]
+
+
+@pytest.mark.parametrize("kind", ["on white", "cup and disc on white", "class numbers", "component numbers"])
+def test_what_is_inside_is_what_training_reads(kind: str, tmp_path: Path) -> None:
+    """But for a soft border, half of which is outside."""
+    away = np.hypot(*(np.mgrid[:200, :200] - 100.0))
+    soft = cv2.GaussianBlur((away < 40).astype(np.float32), (0, 0), 2)
+    values = {
+        "on white": np.rint(255 - 255 * soft).astype(np.uint8),
+        "cup and disc on white": np.where(away < 20, 0, np.where(away < 40, 128, 255)).astype(np.uint8),
+        "class numbers": ((away < 40) + (away < 20) + (away < 10) * 1).astype(np.uint8),
+        "component numbers": ((away < 40) * np.arange(1, 201)).astype(np.uint16),
+    }[kind]
+    Image.fromarray(values).save(tmp_path / "mask.png")
+    stored = read_stored(tmp_path / "mask.png")
+    assert not isinstance(stored, str)
+    assert np.array_equal(stored.inside, away < 40) or (stored.inside ^ (away < 40)).sum() < 20
+    assert not (stored.inside & ~read_mask(tmp_path / "mask.png")).any()
 
 
 def test_an_opaque_alpha_plane(idrid: Path, scan_of: ScanOf) -> None:

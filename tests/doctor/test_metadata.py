@@ -37,6 +37,13 @@ def _texts(**texts: str) -> PngImagePlugin.PngInfo:
     return info
 
 
+def _with_comments(*texts: str) -> bytes:
+    """A JPEG with several comments."""
+    data = _file("JPEG")
+    segments = (b"\xff\xfe" + (len(text) + 2).to_bytes(2, "big") + text.encode() for text in texts)
+    return data[:2] + b"".join(segments) + data[2:]
+
+
 XMP = f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><dc:creator>{WHO}</dc:creator></x:xmpmeta>'.encode()
 GPS = {0x8825: {1: "N", 2: (48.0, 8.0, 0.0)}}
 
@@ -49,6 +56,14 @@ NAMING = {
     "place in a PNG": (_file("PNG", exif=_exif(GPS)), {"EXIF GPS position"}),
     "JPEG comment": (_file("JPEG", comment=f"patient {WHO}"), {"JPEG comment"}),
     "a person's number": (_file("JPEG", comment="700101-00-0000"), {"JPEG comment"}),
+    "a program's comment after a person's": (_with_comments(f"Patient {WHO}", "Lavc58"), {"JPEG comment"}),
+    "a creator": (_file("JPEG", comment=f"CREATOR: {WHO}"), {"JPEG comment"}),
+    "a default patient": (_file("JPEG", comment=f"Default patient {WHO}"), {"JPEG comment"}),
+    "windows author in Cyrillic": (_file("JPEG", exif=_exif({40093: "Иванов".encode("utf-16-le")})), {"EXIF XPAuthor"}),
+    "comment in Chinese": (
+        _file("JPEG", exif=_exif({0x8769: {37510: b"UNICODE\0" + "张伟".encode("utf-16-le")}})),
+        {"EXIF UserComment"},
+    ),
     "XMP": (_file("JPEG", xmp=XMP), {"XMP dc:creator"}),
     "PNG text": (_file("PNG", pnginfo=_texts(Author=WHO)), {"PNG text Author"}),
     "PNG text under a name": (_file("PNG", pnginfo=_texts(Jane_Roe="left eye")), {"PNG text"}),

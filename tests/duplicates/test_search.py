@@ -75,6 +75,20 @@ def test_several_processes_find_what_one_finds(folder: Path, monkeypatch: pytest
     ]  # fmt: skip
 
 
+def test_of_pairs_that_end_their_process_only_the_one_to_blame_is_lost(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A chunk without an answer is tried pair by pair."""
+    expected = compare(_survey(folder).descriptors(), workers=0)
+    (folder.parent / "cache").rename(folder.parent / "other cache")
+
+    def run_jobs(work: Any, jobs: Any, workers: int) -> Iterator[Any]:
+        yield from ((job, work(job) if len(job[2]) == 1 else None) for job in jobs)
+
+    monkeypatch.setattr(search, "run_jobs", run_jobs)
+    assert _told(compare(_survey(folder).descriptors(), workers=0)) == _told(expected)
+
+
 def test_no_pair_is_compared_twice(folder: Path, watched: _Watched) -> None:
     told = _told(compare(_survey(folder).descriptors(), workers=0))
     compared = watched.pairs

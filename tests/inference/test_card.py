@@ -20,6 +20,10 @@ def test_a_witness_goes_with_the_lesions_that_it_counts() -> None:
     assert card.without([]).witnesses == card.witnesses
 
 
+def test_what_was_not_learned_before_is_still_not_learned() -> None:
+    assert Card().without(["SE"]).without(["EX"]).not_learned == ("EX", "SE")
+
+
 def test_a_card_of_a_newer_version_says_so() -> None:
     tree = Card().to_dict() | {"version": "9.1", "new_part": 1}
     with pytest.raises(ValueError, match=r"funduscope 9\.1 wrote it and knows new_part, this is .*: update funduscope"):

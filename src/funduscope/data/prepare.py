@@ -113,7 +113,7 @@ def _weak(labels: Labels, result: Prepared, absent: set[str]) -> dict[str, list[
             regions[code] = [outline[:, 0] + 0.5 for outline in outlines if len(outline) > 2]
         elif code in labels.experts and labels.experts[code] == 0:
             absent.add(code)
-    if "OD" in labels.boxes and "OD" not in coverage:
+    if labels.boxes.get("OD") and "OD" not in coverage:
         coverage["OD"] = _ellipse(transform.to_frame(np.reshape(labels.boxes["OD"][0], (2, 2))), transform.side_px)
     return {code: outlines for code, outlines in regions.items() if outlines}
 

@@ -97,7 +97,7 @@ def _with_suffix(root: Path, suffixes: Collection[str]) -> Iterator[Path]:
     """The files below a folder with one of the suffixes, hidden ones left out."""
     for place, folders, files in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for path in (Path(place) / name for name in files if not name.startswith(".")):
+        for path in (Path(place) / name for name in files if not name.startswith((".", "~$"))):  # ~$: a lock of Excel
             if path.suffix.lower() in suffixes and path.is_file():
                 yield path
 

@@ -77,7 +77,7 @@ class Table:
     @property
     def is_boxes(self) -> bool:
         """Whether each row is a box."""
-        return "structure" in self.roles
+        return {"structure", *BOX_SIDES} <= set(self.roles)
 
     @property
     def purposes(self) -> frozenset[str]:

@@ -54,13 +54,16 @@ class Stored:
     """A decoded mask file.
 
     values: (H, W) uint8, the highest of its color planes or its palette's indices, scaled to 0-255 where they are
-    finer. levels: the values that occur, nine at most. alpha: (H, W) bool, None without an alpha plane.
+    finer. levels: the values that occur, nine at most. marked: (H, W) bool, as training reads it. strength: (H, W), how
+    strongly a pixel is marked: its brightness, or darkness on white. alpha: (H, W) bool, None without an alpha plane.
     """
 
     mode: str
     kind: str
     values: np.ndarray
     levels: tuple[int, ...]
+    marked: np.ndarray
+    strength: np.ndarray
     alpha: np.ndarray | None = None
 
     @property
@@ -70,8 +73,13 @@ class Stored:
 
     @property
     def inside(self) -> np.ndarray:
-        """(H, W) bool: above zero; above half of the highest value where there are more values than two."""
-        return self.values > (0 if self.is_binary else int(self.values.max()) // 2)
+        """(H, W) bool: what training reads as marked; of a soft border only what has half of the highest value."""
+        return self.marked & (self.strength >= int(self.strength.max()) // 2) if self.is_soft else self.marked
+
+    @property
+    def is_soft(self) -> bool:
+        """Whether its values are shades of a border, not numbers of classes, which are small."""
+        return not self.is_binary and int(self.strength.max()) > _FEW
 
     @property
     def convention(self) -> str:
@@ -159,6 +167,7 @@ def _stored(mode: str, kind: str, values: np.ndarray, palette: np.ndarray | None
     inside = marked(values, palette)
     if values.ndim == 3:
         values = values.max(axis=2)
+    strength = _strength(values, palette, inside)
     if not np.array_equal(values > 0, inside):  # black at any index of a palette, or what is drawn on white
         values = np.where(inside, np.maximum(values, 1), 0)
     if values.dtype.kind == "f":
@@ -169,7 +178,21 @@ def _stored(mode: str, kind: str, values: np.ndarray, palette: np.ndarray | None
         values = values // 257 if int(values.max()) > 4095 else values // 16
     values = np.ascontiguousarray(values if values.dtype == np.uint8 else np.clip(values, 0, 255).astype(np.uint8))
     counts = cv2.calcHist([values], [0], None, [256], [0, 256]).ravel()
-    return Stored(mode, kind, values, tuple(np.flatnonzero(counts)[: _FEW + 1].tolist()), alpha)
+    levels = tuple(np.flatnonzero(counts)[: _FEW + 1].tolist())
+    return Stored(mode, kind, values, levels, inside, values if strength is None else strength, alpha)
+
+
+def _strength(values: np.ndarray, palette: np.ndarray | None, inside: np.ndarray) -> np.ndarray | None:
+    """How strongly each pixel is marked where the stored values do not say it; None where they do."""
+    if palette is not None and len(palette):
+        brightness = palette.max(axis=1)[np.clip(values, 0, len(palette) - 1)]
+    elif values.dtype.itemsize > 1:  # whole numbers of 16 bits: of components, say
+        return None if values.dtype.kind == "f" else inside
+    else:
+        brightness = values
+    if np.array_equal(brightness > 0, inside):
+        return None if brightness is values else brightness
+    return inside if brightness.dtype == bool else brightness.max() - brightness  # drawn on white
 
 
 def are_votes(levels: tuple[int, ...]) -> bool:

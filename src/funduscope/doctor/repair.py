@@ -66,7 +66,8 @@ def repair(report: Report, out: Path) -> list[Change]:
 
 def changes_file(report: Report) -> str:
     """The name of the list of changes in the copy: changes.csv, or another where a label file has that name."""
-    taken = {_inside(report.scan, file) for file in _label_tables(report)}
+    unreadable = (sheet.file for sheet in report.label_rows.unreadable)
+    taken = {_inside(report.scan, file) for file in (*_label_tables(report), *unreadable)}
     return next(name for name in (CHANGES, *(f"changes-{number}.csv" for number in range(2, 99))) if name not in taken)
 
 
@@ -154,8 +155,8 @@ def _masks(report: Report, tables: dict[Path, Edited], folder: Path) -> Iterator
         Image.fromarray(stored.inside.astype(np.uint8) * 255).save(coded, file_format, **options)
         target.write_bytes(coded.getvalue())
         why = "Stored as most programs read masks: one plane, 255 inside and 0 outside, no colors, palette or alpha."
-        if not stored.is_binary:
-            why += f" Inside is what was above {int(stored.values.max()) // 2}, half of its highest value."
+        if stored.is_soft and stored.strength.dtype != bool:
+            why += f" Inside is what was at least {int(stored.strength.max()) // 2}, half of its highest value."
         yield Change(name, "mask", f"{stored.kind}, {stored.convention}", "gray, 0 and 255", why)
         if place != name:
             yield from _renamed(outline, place, tables)

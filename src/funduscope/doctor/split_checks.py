@@ -171,7 +171,7 @@ def _spread(scan: Scan, folds: Folds, label_rows: LabelRows, patients: Mapping[P
             if row.photo is not None and (grade := label_rows.value(row.photo, "grade")) is not None
         ]
         if len(graded) >= len(numbers) * EXPECTED:
-            visits = [row.value("patient") or patients.get(row.photo or Path(), str(row.row)) for row, _ in graded]
+            visits = [row.value("patient") or patients.get(row.photo or Path(), f"row {row.row}") for row, _ in graded]
             of_folds, grades = [row.value("fold") for row, _ in graded], [grade for _, grade in graded]
             yield from _grades(file, subset, numbers, of_folds, grades, _chance(visits, of_folds, grades))
 

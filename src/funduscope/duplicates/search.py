@@ -7,6 +7,7 @@ where it stopped, and a run after a change of labels compares nothing again.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Set
 from dataclasses import asdict
 from functools import lru_cache
@@ -30,8 +31,10 @@ FEW: Final = 60
 """Up to this number of photos, this process compares them: starting others would take longer."""
 
 _TICKS: Final = 1000
+_log = logging.getLogger(__name__)
 
-Chunk = tuple[Path, str, tuple[tuple[Candidate, bytes], ...]]
+Pairs = tuple[tuple[Candidate, bytes], ...]
+Chunk = tuple[Path, str, Pairs]
 """The store's file, an identifier of this run, and pairs, each with its key in the store."""
 
 
@@ -48,11 +51,10 @@ def compare(
     found = [pair for pair in identical_pairs(descriptors) if among is None or {pair.first, pair.second} & among]
     bar = _Bar(progress, "Comparing photos")
     chunks = _unknown(descriptors, found, among, bar)
-    for (*_, pairs), proved in run_jobs(prove, chunks, workers if len(descriptors) > FEW else 0):
-        if proved is not None:
-            rows = zip(pairs, proved, strict=True)
-            descriptors.store.keep_compared((key, None if pair is None else _as_json(pair)) for (_, key), pair in rows)
-            found += filter(None, proved)
+    for pairs, proved in _proved(chunks, workers if len(descriptors) > FEW else 0):
+        rows = zip(pairs, proved, strict=True)
+        descriptors.store.keep_compared((key, None if pair is None else _as_json(pair)) for (_, key), pair in rows)
+        found += filter(None, proved)
     bar.to(1.0)
     # Of a pair that is proved upright and mirrored, the better comes last and stays; of equal ones, the first.
     found.sort(key=lambda pair: pair.registration.score, reverse=True)
@@ -84,6 +86,20 @@ def _unknown(
                     found.append(_from_json(result, pair))
             if left:
                 yield store.file, run, tuple(left)
+
+
+def _proved(chunks: Iterator[Chunk], workers: int) -> Iterator[tuple[Pairs, list[DuplicatePair | None]]]:
+    """The pairs of each chunk with their proofs. Those of a chunk that ended its process twice are tried one by one."""
+    for chunk, proved in run_jobs(prove, chunks, workers):
+        if proved is not None:
+            yield chunk[2], proved
+            continue
+        file, run, pairs = chunk
+        for (*_, single), alone in run_jobs(prove, [(file, run, (pair,)) for pair in pairs], 1):
+            if alone is None:
+                _log.warning("Two photos were not compared: comparing them ended its process twice.")
+            else:
+                yield single, alone
 
 
 def prove(chunk: Chunk) -> list[DuplicatePair | None]:

@@ -166,8 +166,8 @@ def _check_parity(small: Predictor, plain: Predictor, check: list[np.ndarray], l
 
 
 def _accept(small: Predictor, plain: Predictor, checking: list[Case], check: list[np.ndarray]) -> dict[str, Any]:
-    """What INT8 loses: scores where there are labels, otherwise parity, also of maps where no outlines were scored.
-    Raises `ExportError` if it is too much."""
+    """What INT8 loses: scores where there are labels, otherwise parity, also of landmarks, and of maps where no
+    outlines were scored. Raises `ExportError` if it is too much."""
     if not checking:
         return _check_parity(small, plain, check, MIN_EQUAL)
     chosen = _firm(checking) or checking
@@ -182,7 +182,8 @@ def _accept(small: Predictor, plain: Predictor, checking: list[Case], check: lis
     if too_many or not all(loss <= MAX_LOSS for loss in losses.values()):
         raise ExportError(f"INT8 loses too much: labels equal on {equal:.1%}, float32 minus INT8: {worst}.")
     found = {"photos": len(chosen), "labels_equal": equal, "float32 minus int8": worst}
-    if small.card.outlined and not any(key.score in ("AUPR", "Dice") for key in losses):
+    has_dense = any(key.score in ("AUPR", "Dice") for key in losses)
+    if check and (small.card.located or (small.card.outlined and not has_dense)):
         found["parity"] = _check_parity(small, plain, check, least_equal=0)  # labels were compared already
     return found
 

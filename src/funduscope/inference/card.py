@@ -99,7 +99,7 @@ class Card:
             grade=self.grade and "grade" not in names,
             dme=self.dme and "dme" not in names,
             tasks=tuple(task for task in self.tasks if task not in names),
-            not_learned=tuple(name for name in (*self.structures, *self.landmarks) if name in names),
+            not_learned=tuple(n for n in (*self.structures, *self.landmarks) if n in names or n in self.not_learned),
             witnesses={
                 task: tree
                 for task, tree in self.witnesses.items()
