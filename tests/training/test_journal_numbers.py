@@ -7,13 +7,15 @@ import json
 import math
 import re
 import threading
+from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import pytest
 import torch
 
 from funduscope import checkpoint
-from funduscope.data.case import Case
+from funduscope.data.case import Case, Labels
 from funduscope.data.prepare import CHANNELS
 from funduscope.network.network import Outputs, build
 from funduscope.network.routing import ExpertUsage
@@ -46,6 +48,19 @@ def test_the_loss_on_validation_photos_decides_where_the_recipe_says_so(
             assert line[f"training {code} IoU"] == pytest.approx(dice / (2 - dice))
     best = checkpoint.load(tmp_path / "best.safetensors")
     assert best.progress["best_score"] == -min(losses)
+
+
+@pytest.mark.usefixtures("use_cache")
+def test_where_nothing_but_the_disc_is_labeled_the_disc_chooses_the_epoch(
+    cases: list[Case], changes: list[str], tmp_path: Path
+) -> None:
+    recipe = Recipe.load("plain", [*changes, "training.workers=0"])
+    discs = [replace(case, labels=Labels(masks={"OD": case.labels.masks["OD"]})) for case in cases if case.labels.masks]
+    network = build(recipe)
+    threads = cv2.getNumThreads()
+    found = make_validation(recipe, discs)(network)
+    assert 0 <= found["selection"] <= 1
+    assert cv2.getNumThreads() == threads, "only processes that read samples use one thread"
 
 
 @pytest.mark.usefixtures("use_cache")

@@ -301,6 +301,9 @@ def test_rates_are_kept(photo: Path, changes: list[str]) -> None:
         (Labels(boxes={"EX": ((1.0, 2.0, 3.0, 4.0),)}), False, False),
         (Labels(masks={"EX": ABSENT}), False, True),
         (Labels(votes={"EX": Path("votes.png")}, experts={"EX": 1}), False, True),
+        (Labels(experts={"EX": 0}), False, True),
+        (Labels(experts={"EX": 2}), False, False),
+        (Labels(boxes={"OD": ()}), False, False),
     ],
 )
 def test_a_view_is_drawn_only_where_it_can_teach(

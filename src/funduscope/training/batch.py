@@ -102,7 +102,8 @@ class Samples(torch.utils.data.Dataset):
         self.turned = turned
 
     def __getitem__(self, item: Item) -> Batch:  # pyright: ignore[reportIncompatibleMethodOverride]
-        cv2.setNumThreads(0)  # the loader's workers already use the cores
+        if torch.utils.data.get_worker_info() is not None:
+            cv2.setNumThreads(0)  # the loader's workers already use the cores
         prepared = read_prepared(self.files[item.case.key])
         rng = np.random.default_rng(item.seed)
         views, bounds = self.recipe.views, self.recipe.augment

@@ -43,7 +43,8 @@ MAX_UNREADABLE = 0.01
 def serves(labels: Labels, view: View, recipe: Recipe) -> bool:
     """Whether a view can teach any of the recipe's tasks something from these labels."""
     labels, tasks = derive_labels(labels), recipe.tasks
-    dense = {*labels.masks, *labels.votes, *labels.experts, *({"OD"} & set(labels.boxes))}
+    unseen = (code for code, count in labels.experts.items() if not count)
+    dense = {*labels.masks, *labels.votes, *unseen, *({"OD"} if labels.boxes.get("OD") else ())}
     close = close_channels(recipe)
     if any((code in close) == (view == "close") for code in dense & dense_channels(recipe)):
         return True
@@ -160,7 +161,7 @@ class EpochBatches(torch.utils.data.Sampler[list[Item]]):
             rng = np.random.default_rng([self.recipe.training.seed, self.epoch, len(items)])
             items = with_mined(items, self.mined, self.cases, rng)
         self.digest, self.parts = 0, []
-        for step in range(len(self) if self.mined else len(items) // size):
+        for step in range(len(items) // size):
             part = items[step * size : (step + 1) * size][self.rank :: self.count]
             self.digest += sum(crc32(f"{step} {item.case.key} {item.view} {item.seed}".encode()) for item in part)
             self.parts.append(part)

@@ -63,6 +63,8 @@ def make_validation(recipe: Recipe, cases: list[Case]) -> Validation:
     structures |= {EITHER_EXUDATE} if {"EX", "SE"} <= structures else set()
     cases = [case for case in cases if case.dataset in recipe.sampling.datasets()]
     masked = [case for case in cases if structures & set(case.labels.masks)]
+    if "OD" in card.structures:  # where nothing but the disc is outlined, the disc decides
+        masked = masked or [case for case in cases if "OD" in case.labels.masks]
     # Without the structures: a grade that implies absent lesions is no mask to compare with.
     plain = recipe.model_copy(update={"tasks": recipe.tasks.model_copy(update={"structures": ()})})
     graded = [case for case in cases if serves(case.labels, "whole", plain)]
