@@ -183,6 +183,7 @@ def _whole_way(moved: set[str], parts: Sequence[str], recipe: Recipe) -> set[str
         return set()
     tasks = recipe.tasks
     own = {name: {name, f"structure {name}", name.replace("_", " ")} for name in tasks.named}
+    own |= {name: own[name] | {"landmarks"} for name in tasks.landmarks}  # of decoders with a part for all of them
     names = {name for name in tasks.named if moved & own[name] and not fresh & own[name]}
     return names if "decoder" not in fresh else names & {*tasks.photo_tasks}
 
@@ -270,7 +271,9 @@ def _move(own: dict[str, Tensor], recipe: Recipe, given: dict[str, Tensor], thei
     for name, value in own.items():
         found, head = given.get(name), next((head for head in mine if name.startswith(head)), None)
         if head is None:
-            if found is not None and found.shape == value.shape:
+            # A decoder's own part for landmarks has a plane for each, in the recipe's order.
+            is_same = _part(name) != "landmarks" or recipe.tasks.landmarks == theirs.tasks.landmarks
+            if found is not None and found.shape == value.shape and is_same:
                 value.copy_(found)
                 moved.add(_part(name))
             else:

@@ -1,0 +1,53 @@
+"""First weights go where they mean the same, also in decoders with a part of its own for each task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from funduscope import checkpoint
+from funduscope.network.network import build
+from funduscope.recipe import Recipe
+from funduscope.training.initialization import FirstNetwork, first_network
+
+SMALL = (
+    *("encoder.name=resnet18", "encoder.weights=none", "decoder.kind=deeplab", "decoder.channels=[8]"),
+    *("views.close=[]", "views.whole_px=64", "views.close_px=64", "tasks.structures=['EX']"),
+)
+DECODERS = {
+    "per_task": ("experts.kind=per_task", "heads.hidden=[8]"),
+    "heads": ("experts.kind=heads", "experts.count=2"),
+    "none": ("experts.kind=none",),
+}
+
+
+def _recipe(kind: str, landmarks: Sequence[str]) -> Recipe:
+    return Recipe.load("plain", [*SMALL, *DECODERS[kind], f"tasks.landmarks={list(landmarks)}"])
+
+
+def _first(theirs: Recipe, own: Recipe, folder: Path) -> FirstNetwork:
+    """The first network of a recipe from weights of another one, which had examples of everything."""
+    torch.manual_seed(0)
+    path = folder / "theirs.safetensors"
+    checkpoint.save(path, theirs, {"weights": build(theirs).state_dict()}, {}, {"epoch": 1})
+    return first_network(own, folder / "new", [path])
+
+
+@pytest.mark.parametrize("kind", DECODERS)
+def test_landmarks_are_known_from_weights_that_learned_them(kind: str, tmp_path: Path) -> None:
+    recipe = _recipe(kind, ("optic_disc", "fovea"))
+    assert {"optic_disc", "fovea", "EX", "grade"} <= _first(recipe, recipe, tmp_path).known
+
+
+@pytest.mark.parametrize("kind", ["per_task", "heads"])
+@pytest.mark.parametrize("landmarks", [("fovea", "optic_disc"), ("fovea",)])
+def test_planes_of_other_landmarks_are_not_taken(kind: str, landmarks: tuple[str, ...], tmp_path: Path) -> None:
+    """A decoder's own part for landmarks has a plane for each, in the recipe's order."""
+    given = landmarks[::-1] if len(landmarks) > 1 else ("optic_disc",)
+    first = _first(_recipe(kind, given), _recipe(kind, landmarks), tmp_path)
+    assert not first.known & {"optic_disc", "fovea"}
+    assert "EX" in first.known
+    assert "fresh: landmarks" in first.note
