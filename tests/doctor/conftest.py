@@ -12,6 +12,7 @@ from funduscope.doctor.finding import Finding
 from funduscope.doctor.inventory import take_inventory
 from funduscope.doctor.record import scan_photo
 from funduscope.doctor.scan import Scan
+from funduscope.duplicates.store import state_of
 from funduscope.testing.drawn_eyes import write_idrid
 
 
@@ -49,7 +50,7 @@ def scan_of(clean_scan: Path, tmp_path: Path) -> Callable[[Path], Scan]:
 
 def _scanned(scan: Scan) -> Scan:
     for path, name in scan.unscanned():
-        scan.keep(path, scan_photo(path, name))
+        scan.keep(path, scan_photo(path, name), state_of(path))
     return scan
 
 

@@ -87,6 +87,14 @@ def test_rows_twice_are_distinguished_by_what_they_say(idrid: Path, scan_of: Sca
     assert list(contradiction.evidence["differ"]) == ["Retinopathy grade"]
 
 
+def test_rows_that_complete_each_other_are_not_called_equal(idrid: Path, scan_of: ScanOf) -> None:
+    lines = _lines(idrid / GRADES)
+    name, grade, risk = lines[1].split(",")[:3]
+    _write(idrid / GRADES, [lines[0], f"{name},{grade},", *lines[2:], f"{name},,{risk}"])
+    one = _only(_examine(scan_of(idrid)), "duplicated_row")
+    assert "complete each other" in one.says
+
+
 def test_files_that_contradict_each_other(idrid: Path, scan_of: ScanOf) -> None:
     second = idrid / "B. Disease Grading/2. Groundtruths/second reading Training.csv"
     _write(second, ["image,dr", "IDRiD_001,0", "IDRiD_002,4"])

@@ -112,6 +112,29 @@ def test_the_reader_takes_what_was_repaired(idrid: Path, scan_of: ScanOf) -> Non
     assert all(change["why"].endswith(".") for change in changes)
 
 
+def test_a_column_that_means_something_else_is_left(idrid: Path, scan_of: ScanOf) -> None:
+    photos = [f"A. Segmentation/1. Original Images/a. Training Set/IDRiD_0{number}.jpg" for number in (1, 2, 3, 4)]
+    rows = [
+        f"{photo},{words}"
+        for photo, words in zip(photos, ("0,Adequate", "1,Adequate", "2,Poor", "9,Fine"), strict=True)
+    ]
+    (idrid / "own.csv").write_text("\n".join(["path,dr,quality", *rows, ""]))
+    merged, changes = _fixed(idrid, scan_of(idrid / "own.csv"))
+    assert _lines(merged / "own.csv")[1:3] == rows[:2]
+    assert _lines(merged / "own.csv")[4] == f"{photos[3]},,Fine"
+    (left,) = (change for change in changes if change["what"] == "left as it is")
+    assert left["before"] == "column quality"
+    assert "4 of its 4 values are not" in left["why"]
+
+
+def test_a_file_of_structures_without_boxes_keeps_its_rows(idrid: Path, scan_of: ScanOf) -> None:
+    photo = "A. Segmentation/1. Original Images/a. Training Set/IDRiD_01.jpg"
+    text = f"path,structure,dr\n{photo},EX,2\n"
+    (idrid / "own.csv").write_text(text)
+    merged, _ = _fixed(idrid, scan_of(idrid / "own.csv"))
+    assert (merged / "own.csv").read_text() == text
+
+
 def test_rows_that_contradict_each_other_are_left(idrid: Path, scan_of: ScanOf) -> None:
     _edit(idrid / GRADES, lambda lines: [*lines, "IDRiD_001,4,2"])
     merged, changes = _fixed(idrid, scan_of(idrid))

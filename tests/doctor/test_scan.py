@@ -21,6 +21,7 @@ from funduscope.doctor.inventory import take_inventory
 from funduscope.doctor.record import scan_photo
 from funduscope.doctor.scan import Scan, take_scan
 from funduscope.duplicates.process_pool import run_jobs
+from funduscope.duplicates.store import state_of
 from funduscope.i18n.errors import PhotoError
 from funduscope.testing.drawn_eyes import draw_eye
 
@@ -137,12 +138,22 @@ def test_a_damaged_store_is_made_anew(folder: Path, tmp_path: Path, spoil: Calla
     assert len(opened) == len(list(again)) == PHOTOS + 1
 
 
+def test_a_photo_that_is_written_while_it_is_read_is_read_again(folder: Path, tmp_path: Path) -> None:
+    scan = Scan(take_inventory(folder), tmp_path / "store.sqlite")
+    path, name = scan.unscanned()[0]
+    whole, before = path.read_bytes(), state_of(path)
+    scanned = scan_photo(path, name)
+    path.write_bytes(whole + b"\0")
+    scan.keep(path, scanned, before)
+    assert (path, name) in scan.unscanned()
+
+
 def test_every_row_is_whole_at_any_time(folder: Path, tmp_path: Path) -> None:
     """While the scan runs, another reader gets only whole records."""
     inventory = take_inventory(folder)
     scan = Scan(inventory, tmp_path / "store.sqlite")
     for path, name in scan.unscanned()[:2]:
-        scan.keep(path, scan_photo(path, name))
+        scan.keep(path, scan_photo(path, name), state_of(path))
         with sqlite3.connect(tmp_path / "store.sqlite") as other:
             assert all(row[0].startswith("{") for row in other.execute("SELECT record FROM photo"))
     assert len(scan.unscanned()) == PHOTOS - 1

@@ -72,11 +72,12 @@ def _descriptors(photos: Sequence[str], cache: Path, workers: int, progress: Pro
     store = Store(folder / "photos.sqlite")
     known = store.seen()
     new = [photo for photo in photos if known.get(key_of(photo)) != state_of(Path(photo))]
+    states = {photo: state_of(Path(photo)) for photo in new}  # before they are read: they may be written meanwhile
     workers = workers if len(new) > FEW else 0
     for photo, made in progress(run_jobs(_described, new, workers), "Looking for duplicates", len(new)):
         digest, data = made or ("", None)
         # Where its process died, as memory ran out, say, the photo is tried again: no file has this state.
-        state = state_of(Path(photo)) if made else (0, 0)
+        state = states[photo] if made else (0, 0)
         store.keep_photo(photo, state, digest, "", (None, data))
     there = store.with_descriptor()
     return StoredDescriptors(store, [photo for photo in photos if key_of(photo) in there])

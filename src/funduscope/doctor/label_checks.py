@@ -108,6 +108,9 @@ def _in_two_rows(scan: Scan, table: Table) -> Iterator[Finding]:
         if roles:
             evidence["differ"] = {name: [row.cells[role].text for row in rows] for name, role in sorted(roles.items())}
             says += f"which contradict each other: {', '.join(sorted(roles))}."
+        elif any(len({row.cells[role].text for row in rows}) > 1 for role in first.cells if role != "image"):
+            evidence["complete"] = True
+            says += "which complete each other: put both into one."
         else:
             says += "which are equal."
         kind = "contradicting_rows" if roles else "duplicated_row"

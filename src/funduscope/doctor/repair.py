@@ -26,12 +26,12 @@ from funduscope.doctor.examine import Report
 from funduscope.doctor.fold_rows import label_of, read_all_folds
 from funduscope.doctor.label_rows import Table
 from funduscope.doctor.mask_files import MaskFile, named_files, read_stored
-from funduscope.doctor.repair_tables import Change, Edited, drop_equal_rows, join_visits, open_table, repair_table
+from funduscope.doctor.repair_tables import LEFT, Change, Edited, drop_equal_rows, join_visits, open_table, repair_table
 from funduscope.doctor.scan import Scan
 
 CHANGES: Final = "changes.csv"
 COLUMNS: Final = ("file", "what", "before", "after", "why")
-LEFT: Final = "left as it is"
+
 
 _STORED_AGAIN: Final = frozenset({"mask_soft", "mask_alpha", "mask_conventions"})
 _WRITTEN: Final = (".png", ".tif", ".tiff")

@@ -17,7 +17,8 @@ from funduscope.doctor.columns import BOX_SIDES, POINTS, expected
 from funduscope.doctor.label_rows import LabelRow, Table
 from funduscope.doctor.mask_files import named_files
 
-_MAX_POINTS: Final = 0.5
+LEFT: Final = "left as it is"
+_MOST: Final = 0.5
 """Above this share of points outside their photos, the file is in pixels of another size, for a person to scale."""
 
 
@@ -135,16 +136,26 @@ def _refused(edited: Edited) -> Iterator[Change]:
 
 
 def _impossible(edited: Edited) -> Iterator[Change]:
-    """Impossible values become unknown; of a point, both coordinates."""
+    """Impossible values become unknown; of a point, both coordinates. A column of which most are impossible means
+    something else, and stays."""
+    foreign = set[str]()
+    for role in dict.fromkeys(role for row in edited.rows for role in row.cells):
+        filled = [cell for row in edited.rows if (cell := row.cells.get(role)) is not None and cell.text]
+        impossible = [cell for cell in filled if cell.value is None]
+        if len(impossible) > max(2, _MOST * len(filled)) and role not in ("structure", *BOX_SIDES):
+            foreign.add(role)
+            counts = f"{len(impossible)} of its {len(filled)} values"
+            why = f"{counts} are not {expected(role)}: it seems to mean another thing."
+            yield Change(edited.name, LEFT, f"column {impossible[0].column}", "", why)
     for row in edited.rows:
         for role, cell in row.cells.items():
-            if cell.text and cell.value is None and role not in ("structure", *BOX_SIDES):
+            if cell.text and cell.value is None and role not in (*foreign, "structure", *BOX_SIDES):
                 why = f"It is not {expected(role)}; an empty cell means unknown."
                 yield edited.put(row.row, cell.column, "", why)
         for point in POINTS:
             pair = [row.cells.get(f"{point}_{axis}") for axis in "xy"]
             known = [cell for cell in pair if cell is not None and cell.value is not None]
-            if None not in pair and len(known) == 1:
+            if None not in pair and len(known) == 1 and not foreign & {f"{point}_x", f"{point}_y"}:
                 why = f"The other coordinate of the {point} is missing or impossible."
                 yield edited.put(row.row, known[0].column, "", why)
 
@@ -158,7 +169,7 @@ def _outside(edited: Edited, size_of: Callable[[Path], tuple[int, int] | None]) 
             size = size_of(row.photo) if row.photo is not None else None
             if size is not None and not (0 <= x <= size[0] and 0 <= y <= size[1]):
                 outside.append((row, size))
-        if len(outside) > max(2, _MAX_POINTS * len(marked)):
+        if len(outside) > max(2, _MOST * len(marked)):
             continue
         for row, size in outside:
             for axis in "xy":

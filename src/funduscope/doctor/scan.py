@@ -16,7 +16,7 @@ from funduscope.data.prepare import default_cache
 from funduscope.doctor.inventory import Inventory
 from funduscope.doctor.record import Record, ScannedPhoto, scan_photo
 from funduscope.duplicates.process_pool import run_jobs
-from funduscope.duplicates.store import Store, StoredDescriptors, key_of, state_of
+from funduscope.duplicates.store import State, Store, StoredDescriptors, key_of, state_of
 from funduscope.imaging.photo import Photo
 from funduscope.progress import Progress, no_progress
 
@@ -83,12 +83,12 @@ class Scan:
         stored = self.store.seen()
         return [(path, name) for name, path in self._paths.items() if stored.get(key_of(name)) != state_of(path)]
 
-    def keep(self, path: Path, scanned: ScannedPhoto) -> None:
-        """Stores a scanned photo immediately."""
+    def keep(self, path: Path, scanned: ScannedPhoto, state: State) -> None:
+        """Stores a scanned photo immediately. state: its file's before the scan; it may have been written since."""
         record = scanned.record
         blobs = scanned.thumbnail, scanned.descriptor
         # A photo whose process died is scanned again the next time: no file has this state.
-        state = (0, 0) if record.error == _CRASH else state_of(path)
+        state = (0, 0) if record.error == _CRASH else state
         self.store.keep_photo(record.path, state, record.sha256, record.to_json(), blobs)
 
 
@@ -107,8 +107,10 @@ def take_scan(
     file = folder / f"{hashlib.sha256(key_of(str(inventory.root))).hexdigest()[:24]}.sqlite"
     scan = Scan(inventory, file)
     unscanned = scan.unscanned()
+    states = {path: state_of(path) for path, _ in unscanned}
     for (path, name), scanned in progress(run_jobs(_scan, unscanned, workers), "Scanning photos", len(unscanned)):
-        scan.keep(path, scanned or ScannedPhoto(Record(name, state_of(path)[0], error=_CRASH, error_says=_CRASHED)))
+        crashed = ScannedPhoto(Record(name, states[path][0], error=_CRASH, error_says=_CRASHED))
+        scan.keep(path, scanned or crashed, states[path])
     return scan
 
 
