@@ -271,9 +271,9 @@ def test_a_process_that_hangs_is_ended_while_others_answer(monkeypatch: pytest.M
 
 
 def test_a_folder_that_may_not_be_opened_is_named_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Root may open every one, so the listing is what `gather` gives of a closed one."""
+    """Root may open every one, so the listing is what `find_photos` gives of a closed one."""
     (tmp_path / "closed").mkdir()
-    monkeypatch.setattr("funduscope.batch.photo_list.gather", lambda folders, also: [folders[0] / "closed"])
+    monkeypatch.setattr("funduscope.batch.photo_list.find_photos", lambda folders, also: [folders[0] / "closed"])
     (photo,) = FolderPhotos(tmp_path)
     assert photo.problem is not None
     code, says = photo.problem
