@@ -226,6 +226,12 @@ def test_boxes_of_lesions_are_examples_where_they_are_learned_from(photo: Path) 
         assert has_examples(recipe, [boxed]) is expected
 
 
+@pytest.mark.parametrize(("view", "expected"), [("close", True), ("whole", False)])
+def test_a_structure_is_an_example_in_the_view_that_learns_it(photo: Path, view: View, expected: bool) -> None:
+    masked = _case(photo, Labels(masks={"MA": _mask(photo, "MA")}))
+    assert has_examples(Recipe.load("plain", [f"sampling.{view}.set=1"]), [masked]) is expected
+
+
 def test_crops_go_where_lesions_are(photo: Path, tiny: Recipe) -> None:
     """Each kind as often as the others, and each lesion of a kind, large or small; with none, anywhere."""
     side = 256

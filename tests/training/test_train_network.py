@@ -809,10 +809,27 @@ def test_a_run_that_ended_before_its_recipe_was_written_begins_anew(
     assert not [*tmp_path.glob(".*.partial")]
 
 
+@pytest.mark.parametrize(
+    "labels",
+    [
+        pytest.param(Labels(laterality="left"), id="nothing"),
+        pytest.param(Labels(boxes={"OD": ((20.0, 20.0, 60.0, 60.0),)}), id="boxes"),
+        pytest.param(Labels(classes={"dme": frozenset({1, 2})}), id="constraint"),
+    ],
+)
+@pytest.mark.usefixtures("use_cache")
 def test_a_validation_fold_without_photos_to_judge_is_told_of(
-    short: Recipe, cases: list[Case], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    short: Recipe, cases: list[Case], tmp_path: Path, capsys: pytest.CaptureFixture[str], labels: Labels
 ) -> None:
-    others = [replace(case, labels=Labels(laterality="left")) for case in cases if case.fold == 1]
-    train_network(short, [*(case for case in cases if case.fold != 1), *others], tmp_path / "run", fold=0)
-    assert "warning: no validation photo shows what the recipe learns" in capsys.readouterr().err
-    assert "selection" not in json.loads((tmp_path / "run" / "card.json").read_text("utf-8"))["about"]
+    others = [replace(case, labels=labels) for case in cases if case.fold == 1]
+    train_network(
+        short,
+        [*(case for case in cases if case.fold != 1), *others],
+        tmp_path / "run",
+        fold=0,
+        make_validation=make_validation,
+    )
+    assert "warning: no validation photo has a class, a point or a mask" in capsys.readouterr().err
+    about = json.loads((tmp_path / "run" / "card.json").read_text("utf-8"))["about"]
+    assert "selection" not in about
+    assert about["epoch"] == short.training.epochs  # the last one

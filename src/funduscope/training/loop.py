@@ -53,7 +53,7 @@ MAX_NONFINITE_STEPS = 20
 
 @dataclass
 class LoopState:
-    """The progress of a run. best_epoch: 0 before the first. plateau: see `Plateau.state`. mined: `HardNegatives`."""
+    """A run's progress. best_epoch: 0 before the first. best_score: -inf without scores. plateau: `Plateau.state`."""
 
     epoch: int = 0
     step: int = 0
@@ -174,10 +174,10 @@ class Loop:
         self.state.epoch = int(line["epoch"])
         if is_last or self.state.epoch % settings.judge_every == 0:
             scores = self._validate()
-            score = scores.get("selection", float(self.state.epoch))
+            score = scores.get("selection")
             line["best"] = self._is_better(score)
             if settings.schedule == "plateau":
-                score = self.earlier.get(self.state.epoch, score)
+                score = self.earlier.get(self.state.epoch, self.state.epoch if score is None else score)
                 self.plateau.step(score, warming_up=self._done_frac() < settings.warm_up_frac)
                 self.state.plateau = self.plateau.state()
             line |= {f"validation {name}": value for name, value in scores.items() if not math.isnan(value)}
@@ -191,12 +191,12 @@ class Loop:
     def _averaged_buffers(self) -> list[Tensor]:
         return [self.average.state[name] for name, _ in self.network.named_buffers() if name in self.average.state]
 
-    def _is_better(self, score: float) -> bool:
-        """Remembers the best epoch. A NaN counts as the lowest score, but the first epoch is kept in any case."""
-        score = -math.inf if math.isnan(score) else score
-        better = not self.state.best_epoch or score > self.state.best_score
+    def _is_better(self, score: float | None) -> bool:
+        """Remembers the best epoch: without scores the last one. A NaN is the lowest, but a first epoch is kept."""
+        score = -math.inf if score is not None and math.isnan(score) else score
+        better = not self.state.best_epoch or score is None or score > self.state.best_score
         if better:
-            self.state.best_score, self.state.best_epoch = score, self.state.epoch
+            self.state.best_score, self.state.best_epoch = -math.inf if score is None else score, self.state.epoch
         return better
 
     def _epoch(self, epoch: int) -> dict[str, float]:

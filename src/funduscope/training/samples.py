@@ -243,12 +243,14 @@ def warn_unsampled(recipe: Recipe, train: Sequence[Case]) -> None:
 
 
 def warn_not_validated(recipe: Recipe, validation: Sequence[Case]) -> None:
-    """Warns where no validation photo shows what the recipe learns."""
-    if recipe.training.epochs and not has_examples(recipe, validation):
+    """Warns where no validation photo can score what the recipe learns."""
+    by_loss = recipe.training.select == "loss" and has_examples(recipe, validation)
+    if recipe.training.epochs and not by_loss and not has_answers(recipe, validation):
         print(
-            "warning: no validation photo shows what the recipe learns, so that nothing chooses the epoch (the last "
-            "one is kept) and nothing fixes temperatures and thresholds: make folds of which each has photos of every "
-            "set with its labels (`funduscope folds`).",
+            "warning: no validation photo has a class, a point or a mask of what the recipe learns (boxes, votes and "
+            "constraints cannot be scored), so that nothing chooses the epoch (the last one is kept) and nothing fixes "
+            "temperatures and thresholds: make folds of which each has photos of every set with its labels "
+            "(`funduscope folds`).",
             file=sys.stderr,
         )
 
@@ -266,19 +268,31 @@ def warn_untaught(recipe: Recipe, taught: Set[str], known: Set[str]) -> None:
 
 
 def has_examples(recipe: Recipe, cases: Sequence[Case]) -> bool:
-    """Whether any photo shows what the recipe learns: a class, a place, a structure. That one is absent is none."""
-    wanted, tasks = dense_channels(recipe), recipe.tasks
+    """Whether any photo shows what the recipe learns, in a view that learns it: a class, a place, a structure. That one
+    is absent is none."""
+    close, wanted, tasks = {*close_channels(recipe)}, dense_channels(recipe), recipe.tasks
     for case in cases:
-        labels, close_rate = case.labels, recipe.sampling.close.get(case.dataset)
+        labels = case.labels
         there = {code for code, mask in labels.masks.items() if not mask.is_absent}
         there |= {"OD"} if labels.boxes.get("OD") else set()
+        if recipe.sampling.close.get(case.dataset) and (there & wanted & close or bag_kinds(labels, recipe)):
+            return True
         known = any(labels.known_classes(task) is not None for task in tasks.photo_tasks)
         known |= any(labels.point(name) is not None for name in tasks.landmarks)
-        if (close_rate or recipe.sampling.whole.get(case.dataset)) and (known or there & wanted):
-            return True
-        if close_rate and bag_kinds(labels, recipe):
+        if recipe.sampling.whole.get(case.dataset) and (known or (there & wanted) - close):
             return True
     return False
+
+
+def has_answers(recipe: Recipe, cases: Sequence[Case]) -> bool:
+    """Whether any photo of the recipe's data sets can score it: by a class, a point, or a mask of a structure there."""
+    tasks, wanted = recipe.tasks, dense_channels(recipe)
+    return any(
+        any(labels.class_of(task) is not None for task in tasks.photo_tasks)
+        or any(labels.point(name) is not None for name in tasks.landmarks)
+        or any(code in wanted and not mask.is_absent for code, mask in labels.masks.items())
+        for labels in (case.labels for case in cases if case.dataset in recipe.sampling.datasets())
+    )
 
 
 def drop_unusable_masks(cases: list[Case]) -> list[Case]:

@@ -7,6 +7,7 @@ run/               the joined model, its card, journal and scores
 from __future__ import annotations
 
 import json
+import math
 import sys
 from contextlib import nullcontext
 from dataclasses import replace
@@ -256,7 +257,8 @@ def joined_recipe(recipe: Recipe, bests: dict[str, Checkpoint]) -> Recipe:
 
 
 def _progress(bests: dict[str, Checkpoint]) -> dict[str, Any]:
-    """The best epoch of each stage, 0 if the first weights stayed, and the mean of the others' scores."""
+    """The best epoch of each stage, 0 if the first weights stayed, and the mean of the scores found, -inf if none."""
     scores = [best.progress["best_score"] for best in bests.values() if best.progress["best_epoch"]]
+    found = [score for score in scores if math.isfinite(score)]
     epochs = {name: best.progress["best_epoch"] for name, best in bests.items()}
-    return {"best_epoch": epochs, "best_score": sum(scores) / max(len(scores), 1)}
+    return {"best_epoch": epochs, "best_score": sum(found) / len(found) if found else -math.inf}

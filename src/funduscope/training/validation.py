@@ -6,6 +6,7 @@ Both go through the same code that predicts.
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
@@ -39,7 +40,7 @@ from funduscope.training.calibrate import MIN_POSITIVE, calibrate, fit_ood_refer
 from funduscope.training.initialization import Start
 from funduscope.training.journal import CURVES
 from funduscope.training.loop import Validation
-from funduscope.training.samples import has_examples, serves
+from funduscope.training.samples import serves
 from funduscope.training.validation_loss import ValidationLoss
 from funduscope.vocabulary import EITHER_EXUDATE, LESIONS, PHOTO_TASKS
 
@@ -198,8 +199,7 @@ def finish(folder: Path, plan: SplitPlan, start: Start, progress: Progress) -> N
     learned = {name for name, rate in sampling.whole.items() if rate} or sampling.datasets()
     clinics = [[case for case in cases if case.dataset in learned] for cases in (plan.train, validation)]
     card = replace(card, distance=fit_ood_reference(Predictor(runtime, card), clinics[0], clinics[1], progress))
-    is_judged = has_examples(best.recipe, validation)
-    card = replace(card, about=card.about | _about_training(best, run, is_judged=is_judged))
+    card = replace(card, about=card.about | _about_training(best, run))
     checkpoint.save(folder / BEST, best.recipe, {"weights": best.group("weights")}, card.to_dict(), best.progress)
     write_json(folder / "card.json", card.to_dict())
     if validation:
@@ -222,11 +222,10 @@ def _card_of_repeated(refit: Path, run: Mapping[str, Any]) -> Card:
     return replace(card, research_only=run["research_only"], about=about)
 
 
-def _about_training(best: checkpoint.Checkpoint, run: Mapping[str, Any], *, is_judged: bool) -> dict[str, Any]:
-    """What a card says of its training. is_judged: whether a validation photo scored the epochs; otherwise the best
-    score is the epoch's number."""
+def _about_training(best: checkpoint.Checkpoint, run: Mapping[str, Any]) -> dict[str, Any]:
+    """What a card says of its training; the score of the epoch if a validation photo gave one."""
     about: dict[str, Any] = {"epoch": best.progress["best_epoch"]}
-    about |= {"selection": best.progress["best_score"]} if is_judged else {}
+    about |= {"selection": best.progress["best_score"]} if math.isfinite(best.progress["best_score"]) else {}
     about["batch norm"] = {"statistics": best.recipe.training.batch_norm, "processes": run.get("processes", 1)}
     about["trained on"] = {"test fold left out": run["fold"], "photos": run["photos"].get("train", {})}
     return about | ({EARLIER: run["earlier"]} if run["earlier"] else {})
