@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import subprocess
@@ -21,7 +22,8 @@ pytest.importorskip("highdicom", reason="DICOM needs the extra dicom")
 import highdicom
 import pydicom
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.encaps import encapsulate
+from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit
 
 from funduscope.cli.predict_photos import ClinicalOutputs
 from funduscope.i18n.errors import PhotoError
@@ -51,7 +53,7 @@ COMPLETE = {
 }
 
 
-def write_source(path: Path, kind: str = "OP", frames: int = 1, **attributes: Any) -> Path:
+def write_source(path: Path, kind: str = "OP", frames: int = 1, *, jpeg: bool = False, **attributes: Any) -> Path:
     """A DICOM photo as cameras write it, with hardly more than a patient, a study and the pixels."""
     meta = FileMetaDataset()
     meta.TransferSyntaxUID, meta.MediaStorageSOPClassUID = ExplicitVRLittleEndian, CLASSES[kind]
@@ -67,6 +69,11 @@ def write_source(path: Path, kind: str = "OP", frames: int = 1, **attributes: An
     dataset.PixelData = np.stack([pixels, pixels[:, ::-1]][:frames]).tobytes()
     if frames > 1:
         dataset.NumberOfFrames = frames
+    if jpeg:
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "JPEG", quality=90)
+        meta.TransferSyntaxUID, dataset.PhotometricInterpretation = JPEGBaseline8Bit, "YBR_FULL_422"
+        dataset.PixelData = encapsulate([buffer.getvalue()])
     for name, value in attributes.items():
         setattr(dataset, name, value)
     pydicom.dcmwrite(path, dataset, enforce_file_format=True)
@@ -99,6 +106,12 @@ SOURCES: dict[str, dict[str, Any]] = {
         "LossyImageCompression": "YES",
         "ReferringPhysicianName": ["Roe^A", "Poe^B"],
     },
+    "lossy twice": {
+        "LossyImageCompression": "01",
+        "LossyImageCompressionRatio": ["5", "2.5"],
+        "LossyImageCompressionMethod": ["ISO_10918_1", "ISO_10918_1"],
+    },
+    "lossy, which nothing states": {"jpeg": True},
     "no spacing": {"PixelSpacing": ["0", "0"]},
     "rubbish in dates and sex": {"PatientSex": "X", "StudyDate": "", "ContentDate": ""},
 }
@@ -115,6 +128,10 @@ def test_every_object_is_valid(name: str, command: Command, tiny: Path, tmp_path
     assert {file.name: errors(file) for file in files} == {file.name: [] for file in files}
     named = {str(pydicom.dcmread(file).PatientName) for file in files}
     assert named == {SOURCES[name].get("PatientName", "Doe^Jane")}
+    images = [pydicom.dcmread(file) for file in files if not file.stem.endswith("_SR")]
+    assert {image.get("LossyImageCompression", "00") for image in images} == {
+        "01" if name.startswith("lossy") else "00"
+    }
     captured = {pydicom.dcmread(file).Laterality for file in files if file.stem.endswith("_SC")}
     assert captured == {SOURCES[name].get("ImageLaterality", "")}, "the eye that the source states"
 

@@ -647,6 +647,22 @@ def test_a_validation_photo_loses_the_mask_that_cannot_be_used_before_the_first_
     assert f"left out: {masked.key}, EX alone: The mask small.png is 20x20 px" in capsys.readouterr().err
 
 
+def test_a_mask_of_a_dicom_validation_photo_is_checked_as_any_other(
+    cases: list[Case], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    pytest.importorskip("pydicom", reason="DICOM needs the extra dicom")
+    from tests.cli.test_predict_dicom import write_dicom
+
+    pixels = draw_eye(3, width_px=400).pixels
+    write_dicom(tmp_path / "eye.dcm", pixels[None], "R")
+    for name, shape in (("right", pixels.shape[:2]), ("wrong", (20, 20))):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), np.full(shape, 255, np.uint8))
+    masks = {"EX": Mask((tmp_path / "right.png",), read_mask), "MA": Mask((tmp_path / "wrong.png",), read_mask)}
+    photo = replace(cases[0], path=tmp_path / "eye.dcm", labels=Labels(masks=masks))
+    assert drop_unusable_masks([photo])[0].labels.masks.keys() == {"EX"}
+    assert "MA alone: The mask wrong.png is 20x20 px" in capsys.readouterr().err
+
+
 @pytest.mark.usefixtures("use_cache")
 def test_a_damaged_last_checkpoint_costs_one_epoch(
     changes: list[str], cases: list[Case], tmp_path: Path, capsys: pytest.CaptureFixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from funduscope.dicom.algorithm import FORCED, LIMITS, MANUFACTURER, algorithm_name
+from funduscope.dicom.source import LOSSY
 from funduscope.report.overlay import overlay
 from funduscope.version import __version__
 
@@ -53,6 +54,9 @@ def _fit(dataset: Dataset, source: Source) -> None:
     dataset.Laterality = stated if stated in ("R", "L") else source.dataset.get("Laterality") or ""
     dataset.DateOfSecondaryCapture, dataset.TimeOfSecondaryCapture = source.content_date, source.content_time
     dataset.BurnedInAnnotation = "YES"  # the legend
+    for name in LOSSY:
+        if name in source.dataset:
+            setattr(dataset, name, source.dataset[name].value)
     reference = Dataset()
     reference.ReferencedSOPClassUID = source.dataset.SOPClassUID
     reference.ReferencedSOPInstanceUID = source.dataset.SOPInstanceUID

@@ -28,10 +28,11 @@ _PATIENT_AND_STUDY: Final = (
     *("StudyInstanceUID", "StudyID", "StudyDate", "StudyTime", "StudyDescription"),
     *("AccessionNumber", "ReferringPhysicianName"),
 )
+LOSSY: Final = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
+"""What every image that is made of a lossy one must say, too."""
 _IMAGE: Final = (
     *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "Modality", "NumberOfFrames", "Rows", "Columns"),
-    *("PixelSpacing", "PatientOrientation", "ImageLaterality", "Laterality", "LossyImageCompression"),
-    *("LossyImageCompressionRatio", "LossyImageCompressionMethod"),
+    *("PixelSpacing", "PatientOrientation", "ImageLaterality", "Laterality", *LOSSY),
 )
 _TEXTS: Final = (
     *("PatientName", "PatientID", "IssuerOfPatientID", "StudyID", "StudyDescription", "AccessionNumber"),
@@ -81,6 +82,7 @@ def read_source(findings: Findings, data: bytes) -> Source:
         raise PhotoError("E_FORMAT", "the DICOM file is not the one that the photo was read from; expected that file")
     date, time = _content_date_and_time(dataset)
     _complete(dataset, hashlib.sha256(data).hexdigest(), f"{findings.card.name} {findings.card.version}")
+    _state_loss(dataset, dataset.file_meta.TransferSyntaxUID, len(data))
     seed = f"{dataset.SOPInstanceUID} {photo.dicom_frame} {settings_seed(findings)}"
     return Source(dataset, photo.dicom_frame, date, time, seed)
 
@@ -128,6 +130,16 @@ def _complete(dataset: Dataset, sha256: str, model: str) -> None:
         dataset.Modality = "OP"
 
 
+def _state_loss(dataset: Dataset, syntax: str, size_bytes: int) -> None:
+    """States the lossy compression of a file whose camera leaves it out. The ratio is that of the file's bytes."""
+    if syntax in _LOSSY_METHODS:
+        dataset.LossyImageCompression = "01"
+        plain_bytes = 3 * int(dataset.Rows) * int(dataset.Columns) * int(dataset.get("NumberOfFrames") or 1)
+        for name, value in zip(LOSSY[1:], (f"{plain_bytes / size_bytes:.6g}", _LOSSY_METHODS[syntax]), strict=True):
+            if name not in dataset:
+                setattr(dataset, name, value)
+
+
 def _use_unicode(dataset: Dataset, model: str) -> None:
     """Texts in Unicode, unless theirs is a character set that highdicom takes: it takes one, without extensions."""
     texts = (model, *(str(dataset.get(name) or "") for name in _TEXTS))
@@ -145,23 +157,36 @@ def _holds(dataset: Dataset, name: str, is_valid: Callable[[Any], bool]) -> bool
         return False
 
 
-def _are_positive(values: Any, count: int) -> bool:
-    return len(values) == count and all(0 < float(value) < math.inf for value in values)
+def _are_positive(values: Any) -> bool:
+    return all(0 < float(value) < math.inf for value in values)
+
+
+def _each(value: Any) -> list[Any]:
+    """The values of an attribute that may have one or several."""
+    from pydicom.multival import MultiValue
+
+    return list(value) if isinstance(value, MultiValue) else [value]
 
 
 _UNICODE: Final = "ISO_IR 192"
+_LOSSY_METHODS: Final = {
+    "1.2.840.10008.1.2.4.50": "ISO_10918_1",
+    "1.2.840.10008.1.2.4.51": "ISO_10918_1",
+    "1.2.840.10008.1.2.4.81": "ISO_14495_1",
+}
+"""Transfer syntaxes that are always lossy, JPEG and near-lossless JPEG-LS; JPEG 2000's may be either."""
 _PLAIN: Final = (
     *(f"ISO_IR {number}" for number in (100, 101, 109, 110, 126, 127, 138, 144, 148, 166, 192, 203)),
     *("GB18030", "GBK"),
 )
 """Character sets without code extensions that the standard names, but for the one of Japanese half-width letters."""
 _OPTIONAL: Final[Mapping[str, Callable[[Any], bool]]] = {
-    "PixelSpacing": lambda value: _are_positive(value, 2),
+    "PixelSpacing": lambda value: len(value) == 2 and _are_positive(value),
     "PatientOrientation": lambda value: len(value) == 2 and all(re.fullmatch("[LRAPHF]{1,3}", one) for one in value),
     "Laterality": lambda value: value in ("R", "L"),
     "LossyImageCompression": lambda value: value in ("00", "01"),
-    "LossyImageCompressionRatio": lambda value: _are_positive([value] if isinstance(value, float) else value, 1),
-    "LossyImageCompressionMethod": lambda value: isinstance(value, str),
+    "LossyImageCompressionRatio": lambda value: _are_positive(_each(value)),
+    "LossyImageCompressionMethod": lambda value: all(isinstance(one, str) for one in _each(value)),
 }
 """What is copied only if it is valid, by name: elsewhere it is left out."""
 

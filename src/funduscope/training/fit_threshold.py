@@ -47,7 +47,7 @@ class OutlineThreshold:
 @dataclass(frozen=True, eq=False)
 class ThresholdPhoto:
     """One photo. probs: (S, S) uint8 over the close frame, 255 being 1. truth: (S, S) bool, where there is a mask.
-    healthy: whether anything found counts against the cut."""
+    healthy: whether anything found counts against the threshold."""
 
     dataset: str
     probs: np.ndarray
@@ -56,7 +56,7 @@ class ThresholdPhoto:
 
 
 def fit_threshold(photos: Sequence[ThresholdPhoto], code: str) -> OutlineThreshold:
-    """The cut of a structure.
+    """The threshold and smallest area of a structure.
 
     Of all pairs with which at most `MAX_FALSE` of the healthy photos of each data set show the structure (without such
     a pair, as few as possible), the threshold of the one with the highest Dice over the photos with true masks. Of the
@@ -81,7 +81,7 @@ def fit_threshold(photos: Sequence[ThresholdPhoto], code: str) -> OutlineThresho
         limit = max(allowed, min(plain.values()))
         threshold = min(threshold for threshold, share in plain.items() if share <= limit)
         says = f"{positive} positive validation photos: the lowest threshold from 0.5"
-        return OutlineThreshold(threshold, 0.0, limit, 0.0, f"{says}; {_share(plain[threshold], limit)}")
+        return OutlineThreshold(threshold, 0.0, limit, 0.0, f"{says}; {_share(plain[threshold], limit, healthy)}")
     limit = max(allowed, min(shares.values()))
     clean = [pair for pair, share in shares.items() if share <= limit]
     of_pairs = {
@@ -96,11 +96,13 @@ def fit_threshold(photos: Sequence[ThresholdPhoto], code: str) -> OutlineThresho
             (area for other, area in clean if other == threshold),
             key=lambda area: (found.f1_at(max(area, floor)), -area),
         )
-    says = f"best Dice over {positive} positive validation photos; {_share(shares[threshold, area], limit)}"
+    says = f"best Dice over {positive} positive validation photos; {_share(shares[threshold, area], limit, healthy)}"
     return OutlineThreshold(threshold, area, limit, of_pairs[threshold, area], says)
 
 
-def _share(share: float, limit: float) -> str:
+def _share(share: float, limit: float, healthy: Sequence[ThresholdPhoto]) -> str:
+    if not healthy:
+        return "no healthy validation photo"
     return f"{share:.0%} of healthy photos marked in the worst data set, {limit:.0%} allowed"
 
 
