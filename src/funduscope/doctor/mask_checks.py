@@ -258,15 +258,14 @@ def _copied(digests: dict[str, list[tuple[str, str, str]]]) -> Iterator[Finding]
 
 
 def _mixed(conventions: dict[str, dict[str, str]]) -> Iterator[Finding]:
-    """Masks that are not stored as most of their data set are. conventions: data set to mask to convention."""
+    """Masks that are not stored as most of their data set are. conventions: data set to mask to convention. Masks of
+    many levels have findings of their own."""
     for place, of_masks in conventions.items():
-        counts = Counter(of_masks.values())
-        usual = counts.most_common(1)[0][0]
-        for convention in counts:
-            if convention == usual or convention.endswith("many levels"):
-                continue
+        counts = Counter(own for own in of_masks.values() if not own.endswith("many levels"))
+        usual = max(counts, key=lambda one: counts[one], default="")
+        for convention in (one for one in counts if one != usual):
             names = sorted(name for name, own in of_masks.items() if own == convention)
-            says = f"{len(names)} of {len(of_masks)} masks in {place} are stored as {convention}, most as {usual}."
+            says = f"{len(names)} of {counts.total()} masks in {place} are stored as {convention}, most as {usual}."
             evidence: dict[str, Any] = {"stored_as": dict(counts), "usual": usual}
             if "palette" in (convention.split(",")[0], usual.split(",")[0]):
                 evidence["beware"] = _RED
