@@ -38,7 +38,7 @@ from funduscope.training.acceleration import bfloat16
 from funduscope.training.initialization import first_network
 from funduscope.training.loop import Loop
 from funduscope.training.samples import prepared
-from funduscope.vocabulary import EITHER_EXUDATE
+from funduscope.vocabulary import DATASETS, EITHER_EXUDATE
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 TABLE: Final = ROOT / "results" / "sources.jsonl"
@@ -54,17 +54,11 @@ BUDGET: Final = (
     "training.patience=3",
     "sampling.per_epoch=600",
 )
-OTHERS: Final = {
-    "srahim": "srahim",
-    "heimed": "HEI-MED",
-    "diaretdb1": "DIARETDB1",
-    "eyepacs400": "EyePACS",
-    "messidor2": "Messidor-2",
-    "eophtha": "e-ophtha",
-}
-"""Data sets other than IDRiD's, and their names in tables."""
 
 IDRID: Final = ("idrid-A", "idrid-B")
+OTHERS: Final = {key: name for key, name in DATASETS.items() if key not in IDRID}
+"""Data sets other than IDRiD's, and their names in tables."""
+
 OPEN: Final = "cc-by"
 """The folder, among the runs, of the data of the row that learns from CC BY alone."""
 

@@ -102,6 +102,18 @@ View = Literal["whole", "close"]
 
 LANDMARKS: Final[tuple[str, ...]] = ("optic_disc", "fovea")
 
+DATASETS: Final[dict[str, str]] = {
+    "idrid-A": "IDRiD, outlined",
+    "idrid-B": "IDRiD",
+    "srahim": "srahim",
+    "heimed": "HEI-MED",
+    "diaretdb1": "DIARETDB1",
+    "eyepacs400": "EyePACS",
+    "messidor2": "Messidor-2",
+    "eophtha": "e-ophtha",
+}
+"""The data sets that the shipped models learn from or are scored on: key of scores and recipes to name in reports."""
+
 
 def structure(code: str) -> Structure:
     """The structure of that code; raises `KeyError` naming the known ones."""

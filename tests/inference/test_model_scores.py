@@ -10,7 +10,10 @@ import pytest
 
 from funduscope.i18n.languages import LANGUAGES, Words
 from funduscope.inference.card import Card
+from funduscope.inference.loading import load
 from funduscope.inference.model_scores import figures_note, figures_table, measured
+from funduscope.recipe import Recipe
+from funduscope.vocabulary import DATASETS
 
 SHA = "ab" * 32
 
@@ -84,3 +87,10 @@ def test_the_data_set_that_answers_most_is_shown_however_few_its_photos() -> Non
     table = figures_table(figures, Words("en"))
     assert table[0] == ["", "with edema (n = 40)", "large 3 (n = 503)", "large 2 (n = 502)"]
     assert [rows[1] for rows in table[1:]] == ["0.80 (0.70 – 0.90)"] * 2
+
+
+def test_a_report_names_data_sets_as_people_know_them() -> None:
+    learned = Recipe.load("flagship").all_sampling.datasets() - {"table"}
+    assert learned <= DATASETS.keys()
+    header = figures_table(load().card.about["figures"], Words("en"))[0]
+    assert [name.split(" (n = ")[0] for name in header[1:]] == ["IDRiD", "Messidor-2", "EyePACS"]

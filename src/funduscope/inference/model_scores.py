@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from funduscope.i18n.languages import Words
 from funduscope.inference.card import Card
-from funduscope.vocabulary import FURTHER_TASKS
+from funduscope.vocabulary import DATASETS, FURTHER_TASKS
 
 MEASURES: Final[Mapping[str, tuple[str, str]]] = {
     "figure.grade_kappa": ("DR", "kappa"),
@@ -97,7 +97,7 @@ def figures_table(figures: Sequence[Mapping[str, Any]], words: Words) -> list[li
     sets = sorted(photos, key=lambda name: (-answers[name], -photos[name]))[:MAX_SETS]
     if not sets:
         return []
-    rows = [["", *(f"{name} (n = {photos[name]})" for name in sets)]]
+    rows = [["", *(f"{DATASETS.get(name, name)} (n = {photos[name]})" for name in sets)]]
     for label, (state, score) in shown.items():
         cells = [_figure(known.get((state, score, name)), words) for name in sets]
         if any(cell != UNKNOWN for cell in cells):
