@@ -264,12 +264,20 @@ def test_photos_that_cannot_be_read_are_named_and_others_taken(
     assert report["float32 against torch"]["photos"] == 8  # of ten
     told = capsys.readouterr().err
     assert [number for number in range(20) if f"table/{number}:" in told] == [2, 3, 4]
+    assert "drawn eyes" not in told
     for case in cases:
         case.path.write_bytes(b"")
     before = _content(fresh)
     with pytest.raises(export.ExportError, match="can be read"):
         export.export_run(fresh, cases)
     assert _content(fresh) == before
+
+
+def test_drawn_eyes_that_take_the_place_of_photos_are_told_of(fresh: Path, capsys: pytest.CaptureFixture[str]):
+    tested = Case("table/0", "table", "0", fresh / "0.png", "0", Labels(grade=1), fold=0)
+    export.export_run(fresh, [tested])
+    says = "checked on drawn eyes, INT8 calibrated on drawn eyes: of the 1 photos given, 0 are validation photos"
+    assert says in capsys.readouterr().err
 
 
 def test_each_view_is_calibrated_on_the_photos_that_most_of_its_samples_are_of():

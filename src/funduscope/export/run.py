@@ -86,9 +86,7 @@ def export_run(run: str | os.PathLike[str], data: Data | None = None, *, device:
     if plan.validation_fold is None:  # a refit learned from every photo: parity is measured on some of them
         plan = SplitPlan.of(cases or (), plan.fold, run)
     checking, training = plan.validation, {view: _of_view(view, best.recipe.all_sampling, plan.train) for view in VIEWS}
-    report: dict[str, Any] = {"check photos": "validation photos" if checking else "drawn eyes"}
-    used = {case.dataset for chosen in training.values() for case in chosen}
-    report["calibration photos"] = ", ".join(sorted(used)) or "drawn eyes"
+    report: dict[str, Any] = _stated_photos(plan, [*training["whole"], *training["close"]], given=len(cases or ()))
     is_one_view = card.close_px == card.whole_px and training["whole"] == training["close"]
     views: tuple[View, ...] = ("whole",) if is_one_view else VIEWS
     check = list(_photos(checking, CHECK_PHOTOS, seed=1))
@@ -122,6 +120,19 @@ def export_run(run: str | os.PathLike[str], data: Data | None = None, *, device:
     if refused:
         raise ExportError(f"{refused} The float32 model was accepted and stays: {run / FLOAT}.")
     return paths
+
+
+def _stated_photos(plan: SplitPlan, calibrating: list[Case], given: int) -> dict[str, Any]:
+    """What a report says of the photos; on stderr, too, where photos were given and drawn eyes take their place."""
+    checked = "validation photos" if plan.validation else "drawn eyes"
+    calibrated = ", ".join(sorted({case.dataset for case in calibrating})) or "drawn eyes"
+    if given and "drawn eyes" in (checked, calibrated):
+        print(
+            f"note: checked on {checked}, INT8 calibrated on {calibrated}: of the {given} photos given, "
+            f"{len(plan.validation)} are validation photos of the run and {len(plan.train)} training photos.",
+            file=sys.stderr,
+        )
+    return {"check photos": checked, "calibration photos": calibrated}
 
 
 def _of_view(view: View, sampling: Sampling, train: list[Case]) -> list[Case]:
