@@ -367,7 +367,7 @@ class Training(Strict):
     step_epochs: Annotated[int, Field(ge=1)] = 30
     step_factor: Annotated[float, Field(gt=0, lt=1)] = 0.2
     plateau_factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    plateau_patience: Annotated[int, Field(ge=0)] = 2
+    plateau_patience: Annotated[int, Field(ge=1)] = 2
     clip_norm: Positive = 5.0
     average_decay: Annotated[float, Field(ge=0, lt=1)] = 0.995
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2

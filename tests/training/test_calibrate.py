@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from funduscope.data.case import ABSENT, Case, Labels
-from funduscope.imaging.framing import CropTransform, frame
+from funduscope.imaging.framing import frame
 from funduscope.imaging.photo import Photo
 from funduscope.inference.card import Card
 from funduscope.inference.conformal import grade_set
@@ -33,14 +33,12 @@ from funduscope.training.calibrate import (
 from funduscope.training.fit_threshold import MIN_POSITIVE
 from funduscope.vocabulary import CLASSES, CODES, View
 
-HOME = CropTransform(0, 0, 200, 100, 200, 200)
-
 
 def _photo(key: str, probs: np.ndarray, truth: np.ndarray | None, dataset: str = "idrid-A") -> CalibrationPhoto:
     case = Case(f"{dataset}/{key}", dataset, key, Path("x"), key, Labels())
     truths = {} if truth is None else {"EX": truth}
     healthy = frozenset({"EX"}) if truth is None else frozenset()
-    return CalibrationPhoto(case, HOME, {}, {}, {}, truths, healthy, {"EX": (probs * 255).astype(np.uint8)})
+    return CalibrationPhoto(case, {}, {}, {}, truths, healthy, {"EX": (probs * 255).astype(np.uint8)})
 
 
 def test_a_temperature_undoes_overconfidence():
@@ -103,7 +101,7 @@ def test_the_lesions_are_measured_around_the_fovea_that_the_finished_card_finds(
         told = [
             _predict_photo(Predictor(Drawn(using, [place])), case) for case, place in zip(graded, places, strict=True)
         ]
-        again = [{name: photo.numbers[name] for name in asked[0][0]} for photo in told if photo is not None]
+        again = [{name: photo.features[name] for name in asked[0][0]} for photo in told if photo is not None]
         assert (again == list(asked[0])) is close
 
 

@@ -153,9 +153,9 @@ def interpret(photo: Photo, framed: Frame, views: Views, card: Card, model_sha25
     landmarks = find_landmarks(whole, card, framed.transform)
     points = {name: found.xy for name, found in landmarks.items()}
     of_photo = {task: class_probabilities(whole, task, card) for task in whole.classes}
-    numbers = lesion_features(views, card, points, framed.transform) if card.witnesses else {}
-    witnesses = {task: Witness.of_tree(tree) for task, tree in card.witnesses.items() if numbers}
-    of_lesions = {task: witness.probabilities(numbers) for task, witness in witnesses.items()}
+    features = lesion_features(views, card, points, framed.transform) if card.witnesses else {}
+    witnesses = {task: Witness.of_tree(tree) for task, tree in card.witnesses.items() if features}
+    of_lesions = {task: witness.probabilities(features) for task, witness in witnesses.items()}
     probs = of_photo | {
         task: witness.joint(softmax(whole.classes[task][0]), of_lesions[task]) for task, witness in witnesses.items()
     }

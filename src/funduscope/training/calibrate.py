@@ -17,7 +17,7 @@ from funduscope.data.case import Case
 from funduscope.data.derived_labels import derive_labels
 from funduscope.evaluation.score_photo import NOISY_GRADE_SETS
 from funduscope.i18n.errors import PhotoError, refuse_machine_fault
-from funduscope.imaging.framing import CropTransform, frame
+from funduscope.imaging.framing import frame
 from funduscope.imaging.photo import Photo
 from funduscope.inference.card import Card, FoveaOffset
 from funduscope.inference.conformal import fit_quantile
@@ -50,15 +50,14 @@ MAX_REFERENCE_PHOTOS = 800
 class CalibrationPhoto:
     """The predictions and labels of one validation photo that calibration needs.
 
-    numbers: of its lesions, none if they were not sought. logits: by photo task (G,). steps: uint8 (S, S) in the
+    features: of its lesions, none if they were not sought. logits: by photo task (G,). steps: uint8 (S, S) in the
     close frame, per structure, of the logits (`fit_scale.to_bytes`). probs: uint8 (S, S) likewise, 255 being 1, once
     the logits are scaled. truths: bool (S, S) per structure with a true mask. healthy: the lesions
     that a photo of grade 0 is known to lack.
     """
 
     case: Case
-    transform: CropTransform
-    numbers: LesionFeatures
+    features: LesionFeatures
     logits: dict[str, np.ndarray]
     steps: dict[str, np.ndarray]
     truths: dict[str, np.ndarray]
@@ -194,8 +193,8 @@ def _grades(
         of_photo = softmax(photo.logits["grade"])
         if ("grade", photo.case.key) in joint:
             answers[photo.case.key] = joint["grade", photo.case.key]
-        elif witness is not None and photo.numbers:
-            answers[photo.case.key] = witness.joint(of_photo, witness.probabilities(photo.numbers))
+        elif witness is not None and photo.features:
+            answers[photo.case.key] = witness.joint(of_photo, witness.probabilities(photo.features))
         else:
             answers[photo.case.key] = softmax(photo.logits["grade"] / temperature)
     return answers
@@ -243,13 +242,13 @@ def _fit_witnesses(
     trees: dict[str, Any] = {}
     joint: dict[tuple[str, str], np.ndarray] = {}
     for task, codes in WITNESSED.items():
-        known = [photo for photo in _labeled(seen, task) if photo.numbers]
+        known = [photo for photo in _labeled(seen, task) if photo.features]
         if not known or not {*codes} & {*card.outlined}:
             continue
-        numbers = [{n: v for n, v in photo.numbers.items() if n.split()[0] in codes} for photo in known]
+        features = [{n: v for n, v in photo.features.items() if n.split()[0] in codes} for photo in known]
         of_photo = np.array([softmax(photo.logits[task]) for photo in known])
         labels = np.array([photo.case.labels.class_of(task) for photo in known], int)
-        fitted = fit_witness(numbers, of_photo, labels, [photo.case.visit for photo in known])
+        fitted = fit_witness(features, of_photo, labels, [photo.case.visit for photo in known])
         if fitted is not None:
             trees[task] = fitted.witness.to_tree()
             joint |= {(task, photo.case.key): row for photo, row in zip(known, fitted.joint, strict=True)}
@@ -293,9 +292,9 @@ def _predict_photo(predictor: Predictor, case: Case) -> CalibrationPhoto | None:
     truths = {code: found.transform.map_to_frame(mask) >= 0.5 for code, mask in loaded.items() if mask is not None}
     steps = {code: _steps(found, code, side) for code in {*truths, *healthy}}
     points = {"optic_disc": found.disc_xy, "fovea": found.fovea_xy}
-    numbers = lesion_features(views, card, points, found.transform)
+    features = lesion_features(views, card, points, found.transform)
     logits = {task: np.log(np.maximum(probs, 1e-12)) for task, probs in found.class_probs.items()}
-    return CalibrationPhoto(case, found.transform, numbers, logits, steps, truths, healthy)
+    return CalibrationPhoto(case, features, logits, steps, truths, healthy)
 
 
 def _fit_fovea_offset(cases: Sequence[Case]) -> FoveaOffset | None:

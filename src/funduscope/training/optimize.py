@@ -59,12 +59,12 @@ def rate_at(progress: float, warm_up_frac: float, schedule: str = "cosine") -> f
 class Plateau:
     """Lowers the learning rate while the validation score does not improve.
 
-    scale: factor of the rate, 1 at first. After `patience` epochs in a row (at least one) without a better score it is
+    scale: factor of the rate, 1 at first. After `patience` epochs in a row without a better score it is
     multiplied by `factor`, and the count starts again.
     """
 
     def __init__(self, factor: float, patience: int) -> None:
-        self.factor, self.patience = factor, max(patience, 1)
+        self.factor, self.patience = factor, patience
         self.scale, self.waited = 1.0, 0
         self.best = -math.inf
 
