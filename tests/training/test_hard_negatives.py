@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from funduscope import checkpoint
+from funduscope.checkpoint import BEST, LAST
 from funduscope.data.case import ABSENT, Case, Labels
 from funduscope.data.prepare import cached
 from funduscope.network.network import build
@@ -91,3 +93,6 @@ def test_the_next_epoch_shows_them_also_after_an_interruption(
     assert shown == [item.seed for part in whole.batches.parts for item in part]
     lines = [(tmp_path / name / "journal.jsonl").read_text().splitlines()[-1] for name in ("whole", "parts")]
     assert json.loads(lines[0])["samples_digest"] == json.loads(lines[1])["samples_digest"]
+    last, best = (checkpoint.load(tmp_path / "whole" / name, ()).progress for name in (LAST, BEST))
+    assert len(last["mined"]) == 2
+    assert best["mined"] == [], "weights that are given to others name no photo"

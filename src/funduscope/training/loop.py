@@ -339,7 +339,7 @@ class Loop:
         progress = vars(self.state)
         if better:
             kept = {"weights": self.average.state}
-            checkpoint.save(self.folder / BEST, self.recipe, kept, {}, progress)
+            checkpoint.save(self.folder / BEST, self.recipe, kept, {}, progress | {"mined": []})  # names no photo
         moments: dict[str, Tensor] = {}
         for index, state in self.optimizer.state_dict()["state"].items():
             moments |= {f"{index} {name}": torch.as_tensor(value) for name, value in state.items()}
