@@ -62,7 +62,9 @@ def test_what_was_planted_is_found_and_nothing_else(report: Report) -> None:
         ("same_photo", "warning", "good 1.jpg", "train/again.jpg"),
         ("same_photo", "warning", "good 1.jpg", "test/mirrored.png"),
         ("same_photo", "error", "test/mirrored.png", "train/again.jpg"),
-    } | {entry for entry in reported if entry[0] in ("mixed_sizes", "mask_size", "mask_empty", "twins_across_folds")}
+    } | {
+        entry for entry in reported if entry[0] in ("mixed_sizes", "mask_size", "mask_empty", "duplicates_across_folds")
+    }
 
 
 def test_the_files_are_what_the_issue_says(report: Report, data: Path, tmp_path: Path) -> None:

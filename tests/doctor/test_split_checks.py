@@ -68,7 +68,9 @@ def test_two_data_sets_with_the_same_names_have_each_its_own_folds(
     both = idrid.parent / "both"
     cases = [case for word in readable for case in read_data([both / word])]
     pair = tuple(f"one/{PHOTO.format(number)}" for number in (1, 3))
-    found = _only(list(split_checks.examine(scan_of(both), cases, _pairs((pair[0], pair[1])))), "twins_across_folds")
+    found = _only(
+        list(split_checks.examine(scan_of(both), cases, _pairs((pair[0], pair[1])))), "duplicates_across_folds"
+    )
     assert found.files == ("one/folds.csv", *pair)
 
 
@@ -119,13 +121,13 @@ def test_a_patient_of_the_labels_in_two_folds(idrid: Path, scan_of: ScanOf) -> N
 
 def test_twins_in_two_folds_and_in_two_splits(idrid: Path, scan_of: ScanOf) -> None:
     together, apart = (PHOTO.format(1), PHOTO.format(2)), (PHOTO.format(1), PHOTO.format(8))
-    found = _only(list(split_checks.examine(scan_of(idrid), pairs=_pairs(together, apart))), "twins_across_folds")
+    found = _only(list(split_checks.examine(scan_of(idrid), pairs=_pairs(together, apart))), "duplicates_across_folds")
     assert [one["photos"] for one in found.evidence["pairs"]] == [list(apart)]
     test = PHOTO.format(8).replace("a. Training", "b. Testing")
     (idrid / test).parent.mkdir()
     (idrid / PHOTO.format(8)).rename(idrid / test)
     findings = list(split_checks.examine(scan_of(idrid), pairs=_pairs((PHOTO.format(1), test))))
-    official = [one for one in findings if one.kind == "twins_across_folds"]
+    official = [one for one in findings if one.kind == "duplicates_across_folds"]
     assert official[0].evidence["pairs"][0]["splits"] == ["train", "test"]
 
 

@@ -146,7 +146,7 @@ def _separated_duplicates(scan: Scan, folds: Folds, pairs: Sequence[DuplicatePai
     says = f"{len(separated)} pairs of equal photos or of photos of one eye are in different folds."
     evidence = {"pairs": [{"photos": [one, two], "kind": kind, "folds": [a, b]} for one, two, kind, a, b in separated]}
     photos = sorted({name for one, two, *_ in separated for name in (one, two)})
-    yield found("twins_across_folds", [scan.relative(folds.table.file), *photos], says, evidence)
+    yield found("duplicates_across_folds", [scan.relative(folds.table.file), *photos], says, evidence)
 
 
 def _spread(scan: Scan, folds: Folds, label_rows: LabelRows, patients: Mapping[Path, str]) -> Iterator[Finding]:
@@ -224,7 +224,7 @@ def _official(scan: Scan, patients: Mapping[Path, str], pairs: Sequence[Duplicat
     if apart:
         says = f"{len(apart)} pairs of equal photos or of photos of one eye are on two sides of an official split."
         photos = sorted({name for pair in apart for name in pair["photos"]})
-        yield found("twins_across_folds", photos, says, {"pairs": apart})
+        yield found("duplicates_across_folds", photos, says, {"pairs": apart})
 
 
 def _on_both_sides(people: Mapping[str, Mapping[str, Sequence[str]]]) -> Iterator[Finding]:

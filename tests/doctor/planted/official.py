@@ -229,5 +229,5 @@ def _again(plot: Plot, folder: Path, each: int, rows: list[list[str]], photos: d
         rows.append(["B", name, str(20_000 + place), str((int(row[3]) + 1 + place % 3) % 5)])
         files = [folder / "folds.csv", source, copy]
         also = DUPLICATES | {"missing_row"}  # its disc and fovea are not marked, which is a finding too
-        plot.plant("duplicates in two folds", files, {"twins_across_folds"}, also=also)
+        plot.plant("duplicates in two folds", files, {"duplicates_across_folds"}, also=also)
     grades.write()
