@@ -27,6 +27,7 @@ from funduscope.evaluation.score_photo import score_stream
 from funduscope.evaluation.scores import summarize
 from funduscope.inference.loading import load
 from funduscope.network.network import Network, build
+from funduscope.progress import no_progress
 from funduscope.recipe import Recipe, RecipeError
 from funduscope.testing.drawn_eyes import draw_eye
 from funduscope.training import TrainingError, journal
@@ -39,7 +40,7 @@ from funduscope.training.initialization import (
 from funduscope.training.journal import draw_curves
 from funduscope.training.leakage import check_unseen, warn_of_earlier, warn_of_learned
 from funduscope.training.samples import drawn, drop_unusable_masks, prepared, warn_unsampled, warn_untaught
-from funduscope.training.train_network import train_network
+from funduscope.training.train_network import split, train_network
 from funduscope.training.validation import make_validation
 
 
@@ -645,6 +646,20 @@ def test_a_validation_photo_loses_the_mask_that_cannot_be_used_before_the_first_
     without = replace(bad, labels=replace(bad.labels, masks={}))
     assert drop_unusable_masks([masked, bad, gone]) == [masked, without, gone]
     assert f"left out: {masked.key}, EX alone: The mask small.png is 20x20 px" in capsys.readouterr().err
+
+
+def test_what_cannot_be_used_is_named_by_the_first_stage_alone(
+    short: Recipe, cases: list[Case], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    small = tmp_path / "small.png"
+    cv2.imwrite(str(small), np.full((20, 20), 255, np.uint8))
+    masks = {"EX": Mask((small,), read_mask)}
+    bad = [replace(case, labels=replace(case.labels, masks=masks)) if case.fold == 1 else case for case in cases]
+    first = split(bad, tmp_path, 0, START, False, short, no_progress)
+    assert capsys.readouterr().err.count("EX alone") == len(first.validation) > 0
+    again = split(first.cases, tmp_path, 0, START, False, short, no_progress)
+    assert capsys.readouterr().err == ""
+    assert (again.train, again.validation) == (first.train, first.validation)
 
 
 def test_a_mask_of_a_dicom_validation_photo_is_checked_as_any_other(

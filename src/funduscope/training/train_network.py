@@ -219,7 +219,9 @@ def split(
             "visits or patients in different folds are needed, for training, validation and test (`funduscope folds`; "
             "a table's own column fold comes first: give it three values, or remove it)."
         )
-    return replace(plan, train=train, validation=drop_unusable_masks(plan.validation))
+    usable = {case.key: case for case in drop_unusable_masks(plan.validation)}
+    kept = [usable.get(case.key, case) for case in plan.cases]  # a next stage names no mask again
+    return replace(plan, cases=kept, train=train, validation=[*usable.values()])
 
 
 def _train(job: Job, watch: Watch) -> float | None:
@@ -293,8 +295,7 @@ def _note_memory(folder: Path, peak: float | None) -> None:
     about = read_json(path)
     known = [one for one in (peak, about.get("training_peak_mb")) if one is not None]
     if known:
-        about |= {"training_peak_mb": round(max(known))}
-        write_json(path, about)
+        write_json(path, about | {"training_peak_mb": round(max(known))})
 
 
 def _has_begun(folder: Path) -> bool:
