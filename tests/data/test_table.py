@@ -11,6 +11,8 @@ from PIL import Image
 
 from funduscope.data import table
 from funduscope.data.case import ABSENT, LabelError, Labels
+from funduscope.imaging.photo import Photo
+from funduscope.testing.drawn_eyes import draw_eye
 
 
 @pytest.fixture
@@ -146,3 +148,21 @@ def test_what_is_known_of_a_photo_task_is_a_class_or_several() -> None:
     assert [labels.known_classes(task) for task in ("grade", "dme", "other")] == [2, {1, 2}, None]
     assert [labels.class_of(task) for task in ("grade", "dme", "other")] == [2, None, None]
     assert [labels.possible_classes(task) for task in ("grade", "dme", "other")] == [[], [1, 2], []]
+
+
+def test_a_photo_may_be_a_dicom_file_of_one_frame(folder: Path) -> None:
+    pytest.importorskip("pydicom", reason="DICOM needs the extra dicom")
+    from tests.cli.test_predict_dicom import write_dicom
+
+    eye = draw_eye(3, width_px=400).pixels
+    write_dicom(folder / "one.dcm", eye[None], "R")
+    write_dicom(folder / "two.dcm", np.stack([eye, eye]), "R")
+    Image.new("L", eye.shape[1::-1], 255).save(folder / "whole.png")
+    (case,) = table.read(_write(folder, "path,dr,mask_EX\none.dcm,2,whole.png\n"))
+    assert case.labels.masks["EX"].load(*eye.shape[:2]).sum() == eye[..., 0].size
+    assert Photo.open(case.path).pixels.shape == eye.shape
+    with pytest.raises(LabelError, match=r"row 2, column path: two\.dcm is a DICOM file of 2 frames"):
+        table.read(_write(folder, "path,dr\ntwo.dcm,2\n"))
+    (folder / "cut.dcm").write_bytes((folder / "one.dcm").read_bytes()[:300])
+    with pytest.raises(LabelError, match=r"row 2, column path: cut\.dcm: the DICOM file is cut off"):
+        table.read(_write(folder, "path,dr\ncut.dcm,2\n"))

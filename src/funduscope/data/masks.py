@@ -13,6 +13,8 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from funduscope.data.case import LabelError
+from funduscope.i18n.errors import PhotoError
+from funduscope.imaging.dicom_file import HEAD_BYTES, is_dicom, read_dicom
 from funduscope.imaging.file_headers import orientation_of
 from funduscope.imaging.limits import LIMITS
 from funduscope.vocabulary import VOTERS
@@ -101,8 +103,10 @@ def read_votes(path: Path, height_px: int, width_px: int) -> np.ndarray:
 def size_of(path: Path, *, mask: bool = False) -> tuple[int, int]:
     """(height, width) in pixels of the upright image, from the file's header; raises `LabelError` naming the file.
 
-    mask: a JPEG is refused, too, whose compression blurs the border.
+    A photo may be a DICOM file of one frame. mask: that is refused, and so is a JPEG, whose compression blurs borders.
     """
+    if not mask and (size := _size_of_dicom(path)) is not None:
+        return size
     formats = _FORMATS if mask else ("JPEG", *_FORMATS)
     try:
         with Image.open(path, formats=formats) as image:
@@ -112,6 +116,23 @@ def size_of(path: Path, *, mask: bool = False) -> tuple[int, int]:
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         expected = f"{', '.join(formats[:-1])} or {formats[-1]}"
         raise LabelError(f"{path.name} cannot be opened as a {expected} image{_why(error)}.") from error
+
+
+def _size_of_dicom(path: Path) -> tuple[int, int] | None:
+    """(height, width) of a DICOM file's photo; None if it is no DICOM file, or cannot be opened."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD_BYTES)
+        if not is_dicom(head) or path.stat().st_size > LIMITS.max_bytes:
+            return None
+        photo = read_dicom(path.read_bytes())
+    except PhotoError as error:
+        raise LabelError(f"{path.name}: {error}.") from error
+    except OSError:
+        return None
+    if photo.frames > 1:
+        raise LabelError(f"{path.name} is a DICOM file of {photo.frames} frames: save each as a file.")
+    return photo.height, photo.width
 
 
 def _why(error: Exception) -> str:

@@ -26,8 +26,8 @@ Kind = Literal["same_photo", "same_eye"]
 
 SAME_LIGHT_LEVELS: Final = 2.4
 """Two photos are one where their brightness, after registration, differs by this much or less on average: no two
-flashes light an eye alike. Copies at a quarter of the size and JPEG quality 30 differ by 2.0 levels at most, retakes by
-3.4 or more."""
+flashes light an eye alike. Copies at a quarter of the size and JPEG quality 30 differ by 1.9 levels at most, retakes by
+3.1 or more."""
 
 PLAIN_LEVELS: Final = 2.0
 """An image whose brightness has a smaller standard deviation shows nothing that distinguishes it from another."""

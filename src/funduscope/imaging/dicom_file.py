@@ -68,6 +68,9 @@ _COLORS: Final = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_R
 _STARTS: Final = tuple(struct.pack("<HH", *tag) for tag in ((2, 0), (8, 0), (8, 5), (8, 8), (8, 0x16)))
 """The elements with which a file without a preamble begins."""
 
+HEAD_BYTES: Final = 132
+"""So many bytes of a file show whether it is DICOM."""
+
 _EXECUTABLES: Final = (
     *(b"MZ", b"\x7fELF", b"#!", b"\xfe\xed\xfa", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe", b"PK", b"%PDF"),
 )

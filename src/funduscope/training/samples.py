@@ -24,7 +24,6 @@ from funduscope.data.derived_labels import derive_labels
 from funduscope.data.masks import read_votes, size_of
 from funduscope.data.prepare import cached, default_cache, unusable_masks
 from funduscope.i18n.errors import PhotoError, refuse_machine_fault
-from funduscope.imaging.photo import Photo
 from funduscope.progress import Progress
 from funduscope.recipe import Recipe
 from funduscope.training import TrainingError
@@ -306,9 +305,8 @@ def _with_usable_masks(case: Case) -> Case:
     """The case without what scoring could not use. A photo that cannot itself be read is scored as refused."""
     labels = case.labels
     try:
-        size = _size_of_photo(case.path)
-    except PhotoError as error:
-        refuse_machine_fault(error)
+        size = size_of(case.path)
+    except LabelError as error:
         print(f"warning: {case.key} cannot be read, and is scored as refused: {error}", file=sys.stderr)
         return case
 
@@ -326,15 +324,6 @@ def _with_usable_masks(case: Case) -> Case:
     if negatives is not None and not negatives.is_absent and not usable("negatives", negatives.load):
         negatives = None
     return replace(case, labels=replace(labels, masks=masks, votes=votes, negatives=negatives))
-
-
-def _size_of_photo(path: Path) -> tuple[int, int]:
-    """(height, width) in pixels, from the header where that is an image's. Raises `PhotoError`."""
-    try:
-        return size_of(path)
-    except LabelError:  # DICOM, or a format that only the reader of photos knows
-        photo = Photo.open(path)
-        return photo.height, photo.width
 
 
 def _warn_unusable(case: Case, code: str, why: str) -> None:
