@@ -119,9 +119,8 @@ def _original(name: str) -> str:
 
 def _report(twins: list[DuplicatePair], chosen: list[str], photos: int, seconds: float) -> None:
     pairs = {frozenset((twin.first, twin.second)): twin for twin in twins}
-    print(
-        "| copy |", " | ".join(f"{source} found" for source in SOURCES), "| all | called `same_photo` | mirror recognized |"
-    )
+    sources = " | ".join(f"{source} found" for source in SOURCES)
+    print(f"| copy | {sources} | all | called `same_photo` | mirror recognized |")
     print("|---|" + "---|" * (len(SOURCES) + 3))
     for kind in KINDS:
         by_source: defaultdict[str, list[DuplicatePair | None]] = defaultdict(list)
