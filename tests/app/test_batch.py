@@ -193,7 +193,7 @@ def test_rows_appear_while_the_rest_is_read_and_cancel_ends_it(page: AppTest, mo
     (key,) = page.session_state.session.entries
     page.session_state["view"] = "one"  # what a click on the row does
     page.run()
-    assert page.selectbox(key=f"correct-{key[:16]}-grade"), "the photo is open while the rest is read"
+    assert page.selectbox(key=f"correct-en-{key[:16]}-grade"), "the photo is open while the rest is read"
     page.button(key="batch-cancel").click().run()
     permits.release()
     assert WORDS("batch.canceled", {"count": 2}) in _texts(page)

@@ -439,6 +439,45 @@ def test_two_visitors_and_a_reload(visitors: Make) -> None:
 
 
 @pytest.mark.slow
+def test_a_correction_stays_whatever_languages_are_chosen(visitors: Make) -> None:
+    """Twice, because Streamlit notices what it takes for another choice only the second time."""
+    visitor = visitors()
+    visitor.arrive()
+    visitor.drop(("eye.jpg", DEMO))
+    visitor.photo.wait_for()
+    page = visitor.page
+    visitor.settled()
+    page.get_by_text("Correct", exact=True).first.click()
+    visitor.settled()
+    grade = page.get_by_test_id("stSelectbox").filter(has_text=re.compile("^Grade")).locator("input")
+    grade.focus()
+    grade.press_sequentially("3 Sev")
+    page.get_by_role("option", name="2 Moderate").wait_for(state="hidden")
+    grade.press("Enter")
+    page.get_by_text("Your correction:").filter(has_text="3 Severe").first.wait_for()
+    for language, name in (("de", "Deutsch"), ("es", "Español"), ("en", "English")):
+        visitor.settled()
+        words, choice = Words(language), page.locator(".st-key-language input")
+        choice.focus()
+        choice.press_sequentially(name[:3])
+        page.get_by_role("option", name=name).wait_for()
+        choice.press("Enter")
+        says = f"3 {words('grade.3')}"
+        page.get_by_text(words("correct.yours").strip(": ")).filter(has_text=says).first.wait_for()
+        visitor.settled()
+        assert page.get_by_text("E_INTERNAL").count() == 0
+    (draft,) = (file for file in visitor.served.home.rglob("*") if file.is_file() and "drafts" in str(file))
+    assert '"grade": 3' in draft.read_text("utf-8")
+    view = page.get_by_role("radio", name="All photos").or_(page.get_by_role("button", name="All photos"))
+    view.click()
+    page.get_by_text("Photos: 1.").first.wait_for()
+    visitor.settled()
+    view.click()
+    visitor.settled()
+    assert page.get_by_text("Photos: 1.").count(), "the view that is shown stays"
+
+
+@pytest.mark.slow
 def test_two_visits_are_aligned(visitors: Make) -> None:
     visitor = visitors()
     visitor.arrive()

@@ -150,14 +150,14 @@ def _texts(page: Any) -> str:
 def test_the_page_restores_a_draft_and_forgets_it_when_asked() -> None:
     page = _page_with_photo()
     (key,) = page.session_state.session.entries
-    page.selectbox(key=f"correct-{key[:16]}-grade").set_value(3).run()
+    page.selectbox(key=f"correct-en-{key[:16]}-grade").set_value(3).run()
     assert str(drafts_folder()) in _texts(page), "the page names the folder"
     assert drafts() == [key]
 
     reloaded = AppTest.from_function(_script, default_timeout=180).run()
     assert WORDS("draft.waiting", {"count": 1, "folder": drafts_folder()}) in _texts(reloaded)
     again = _page_with_photo()
-    assert again.selectbox(key=f"correct-{key[:16]}-grade").value == 3
+    assert again.selectbox(key=f"correct-en-{key[:16]}-grade").value == 3
     assert WORDS("draft.restored", {"undo": WORDS("correct.undo")}) in _texts(again)
 
     again.button(key="clear").click().run()
@@ -178,7 +178,7 @@ def test_a_draft_of_another_tab_goes_before_the_lists_of_an_open_photo() -> None
     _write_draft(key, session.size(key), Corrections(grade=3))
     _drop(page)
     assert session.history(key).now == Corrections(grade=3)
-    assert page.selectbox(key=f"correct-{key[:16]}-grade").value == 3
+    assert page.selectbox(key=f"correct-en-{key[:16]}-grade").value == 3
     page.run()
     assert drafts() == [key]
 
@@ -188,7 +188,7 @@ def test_a_choice_and_an_edit_of_the_photo_at_once_both_stay() -> None:
     session = page.session_state.session
     (key,) = session.entries
     drawn = Corrections().with_mask("MA", np.zeros(session.size(key)[::-1], bool))
-    page.selectbox(key=f"correct-{key[:16]}-grade").set_value(3)
+    page.selectbox(key=f"correct-en-{key[:16]}-grade").set_value(3)
     session.history(key).step(drawn)
     page.run()
     assert session.history(key).now == replace(drawn, grade=3)
@@ -196,7 +196,7 @@ def test_a_choice_and_an_edit_of_the_photo_at_once_both_stay() -> None:
     session.history(key).undo()
     page.run()
     assert session.history(key).now.is_empty
-    assert page.selectbox(key=f"correct-{key[:16]}-grade").value == -1
+    assert page.selectbox(key=f"correct-en-{key[:16]}-grade").value == -1
 
 
 def test_structures_that_the_model_does_not_outline_stay_complete(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,7 +216,7 @@ def test_structures_that_the_model_does_not_outline_stay_complete(monkeypatch: p
     _write_draft(key, size, stated)
     _drop(page)
     assert session.history(key).now == stated, "showing a photo corrects nothing"
-    page.selectbox(key=f"correct-{key[:16]}-grade").set_value(3).run()
+    page.selectbox(key=f"correct-en-{key[:16]}-grade").set_value(3).run()
     assert session.history(key).now == replace(stated, grade=3)
 
 
@@ -225,7 +225,7 @@ def test_a_disk_that_refuses_is_reported(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("FUNDUSCOPE_DRAFTS", str(tmp_path / "file" / "drafts"))
     page = _page_with_photo()
     (key,) = page.session_state.session.entries
-    page.selectbox(key=f"correct-{key[:16]}-grade").set_value(3).run()
+    page.selectbox(key=f"correct-en-{key[:16]}-grade").set_value(3).run()
     assert not page.exception
     assert "Not a directory" in _texts(page).replace("\\", "")
 
@@ -233,7 +233,7 @@ def test_a_disk_that_refuses_is_reported(tmp_path: Path, monkeypatch: pytest.Mon
 def test_photos_are_forgotten_though_a_draft_cannot_be_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
     page = _page_with_photo()
     (key,) = page.session_state.session.entries
-    page.selectbox(key=f"correct-{key[:16]}-grade").set_value(3).run()
+    page.selectbox(key=f"correct-en-{key[:16]}-grade").set_value(3).run()
     page.button(key="clear").click().run()
 
     def refused(*_: object, **__: object) -> None:

@@ -215,11 +215,11 @@ def test_the_page_reports_it_and_its_lists_follow(page: AppTest, monkeypatch: py
     _dropped(page, "eye.jpg", data)
     session = page.session_state.session
     (key,) = session.entries
-    page.selectbox(key=f"correct-{key[:16]}-grade").set_value(1).run()
+    page.selectbox(key=f"correct-en-{key[:16]}-grade").set_value(1).run()
     infos: Callable[[], str] = lambda: " ".join(str(one.value) for one in page.info)  # noqa: E731
     _dropped(page, "corrections.zip", as_zip([LabeledPhoto(Photo.open(data), Corrections(grade=3), {}, data)]))
     assert session.history(key).now == Corrections(grade=3)
-    assert page.selectbox(key=f"correct-{key[:16]}-grade").value == 3
+    assert page.selectbox(key=f"correct-en-{key[:16]}-grade").value == 3
     for language in LANGUAGES:
         page.selectbox(key="language").set_value(language).run()
         words = Words(language)

@@ -363,7 +363,7 @@ page = AppTest.from_string("from funduscope.app.page_view import show; show()", 
 page.file_uploader[0].set_value([("5.png", Path("5.png").read_bytes(), "image/png")]).run()
 session = page.session_state.session
 (key,) = session.entries
-page.selectbox(key=f"correct-{key[:16]}-glaucoma").set_value(1).run()
+page.selectbox(key=f"correct-en-{key[:16]}-glaucoma").set_value(1).run()
 assert not page.exception and session.history(key).now == Corrections(classes={"glaucoma": 1})
 assert any("Glaucoma suspected" in one.value for one in page.info), [one.value for one in page.info]
 page.selectbox(key="language").set_value("de").run()

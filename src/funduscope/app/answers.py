@@ -20,6 +20,8 @@ STYLE: Final = """<style>
   .stMainBlockContainer { padding-inline: 1.5rem; }
   /* The photo stays in sight while its answers and controls scroll. */
   .stColumn:has(.st-key-photo) { position: sticky; top: 0.5rem; align-self: flex-start; }
+  /* Its tools, too, where the window is too low for both. */
+  .stColumn:has(.st-key-photo) { max-height: calc(100vh - 1rem); overflow-y: auto; }
 }
 .fs-top { margin: 0; padding: 0; font-size: 0.9rem; font-weight: 400; line-height: 1.35; }
 .fs-top strong { font-size: 1.35rem; margin-right: 0.6rem; }

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
-from funduscope.imaging.vessels import lit_field
+from funduscope.imaging.vessels import UNLIT_LEVELS, lit_field
 
 
 def match_brightness(image: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """`image` with the mean and the spread of each color that `reference` has where both show retina.
 
-    image, reference: (H, W, 3) uint8, registered. What is dark in `image` (no retina) stays as it is. Returns `image`
-    unchanged if no place shows retina in both.
+    image, reference: (S, S, 3) uint8, registered. The field's rim, which is left out of what is measured, changes with
+    the rest; what is dark in `image` (no retina) stays as it is. Returns `image` unchanged if no place shows retina in
+    both.
     """
     lit = lit_field(image) > 0
     both = lit & (lit_field(reference) > 0)
@@ -19,7 +21,9 @@ def match_brightness(image: np.ndarray, reference: np.ndarray) -> np.ndarray:
         return image
     own, other = image[both].astype(np.float32), reference[both].astype(np.float32)
     gain = other.std(axis=0) / np.maximum(own.std(axis=0), 1)
-    matched = (image[lit] - own.mean(axis=0)) * gain + other.mean(axis=0)
+    rim = np.ones((image.shape[0] // 10 | 1,) * 2, np.uint8)
+    field = (cv2.dilate(lit.astype(np.uint8), rim) > 0) & (image.max(axis=2) > UNLIT_LEVELS)
+    matched = (image[field] - own.mean(axis=0)) * gain + other.mean(axis=0)
     result = image.copy()
-    result[lit] = np.clip(np.rint(matched), 0, 255).astype(np.uint8)
+    result[field] = np.clip(np.rint(matched), 0, 255).astype(np.uint8)
     return result

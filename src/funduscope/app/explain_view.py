@@ -69,6 +69,7 @@ def _map(shown: Findings, opened: OpenPhoto, maps: Mapping[str, Explanation], wo
         default=first,
         format_func=lambda name: words(f"explain.{name}"),
         key="explain-target",
+        required=True,
     )
     one = maps.get(target or first, maps[first])
     if one.target not in opened.maps:

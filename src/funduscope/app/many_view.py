@@ -134,12 +134,12 @@ def show_many(session: Session, words: Words, _: Palette) -> None:
         [_cells(row, words) for row in photos],
         hide_index=True,
         on_select="rerun",
-        selection_mode="single-row",
+        selection_mode=["single-row", "single-cell"],
         key=f"many-{st.session_state.get('many-shown', 0)}",
         placeholder="–",
         column_config={words("many.uncertainty"): st.column_config.NumberColumn(format="%d %%")},
     )
-    selected = table["selection"]["rows"]
+    selected = [*table["selection"]["rows"], *(row for row, _ in table["selection"]["cells"])]
     if selected and selected[0] < len(drawn):
         st.session_state.current = drawn[selected[0]]
         st.session_state["many-shown"] = st.session_state.get("many-shown", 0) + 1
@@ -161,7 +161,7 @@ def _sorted(photos: list[Row], words: Words) -> list[Row]:
     """The rows in the order that the person chose: by referral, by uncertainty, or by name."""
     orders = {"many.advice": None, "many.uncertainty": _most_uncertain, "many.photo": lambda row: row.name.casefold()}
     chosen = st.segmented_control(
-        words("many.sort"), list(orders), format_func=words, key="many-sort", default="many.advice"
+        words("many.sort"), list(orders), format_func=words, key="many-sort", default="many.advice", required=True
     )
     order = orders.get(chosen or "")
     return photos if order is None else sorted(photos, key=order)

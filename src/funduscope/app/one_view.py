@@ -203,13 +203,15 @@ def _take_edit(session: Session, key: str, edit: Mapping[str, Any], palette: Pal
         history.step(apply_edit(shown, history.now, edit))
 
 
-def _set_widgets(session: Session, key: str, codes: tuple[str, ...]) -> str:
+def _set_widgets(session: Session, key: str, codes: tuple[str, ...], language: str) -> str:
     """Sets the correction widgets to the current corrections; returns the start of the widgets' keys.
 
-    codes: the structures that can be called complete. Only what changed since the widgets were set last is set, so that
+    codes: the structures that can be called complete. The keys name the language: Streamlit takes what was chosen in
+    another one for a text of the person's own. Only what changed since the widgets were set last is set, so that
     a choice that the person made meanwhile in another of them stays.
     """
-    prefix, now, before = f"correct-{key[:16]}", session.history(key).now, session.in_widgets.get(key)
+    prefix, now = f"correct-{language}-{key[:16]}", session.history(key).now
+    before = session.in_widgets.get(key)
     shown = {} if before is None else _widget_values(before, codes)
     for name, value in _widget_values(now, codes).items():
         if f"{prefix}-{name}" not in st.session_state or shown.get(name) != value:
@@ -253,7 +255,7 @@ def _show_corrections(session: Session, key: str, shown: Findings, words: Words)
     now = history.now
     with st.expander(words("correct.title"), expanded=not now.is_empty):
         st.caption(words("correct.note"))
-        prefix = _set_widgets(session, key, codes)
+        prefix = _set_widgets(session, key, codes, words.language)
         unstated = words("correct.unstated")
 
         def bound(name: str) -> dict[str, Any]:
@@ -295,6 +297,8 @@ def _take_correction(session: Session, key: str, shown: Findings, name: str, wid
     if key not in session.entries:
         return
     history, value = session.history(key), st.session_state[widget]
+    if isinstance(value, str):  # a text that Streamlit did not recognize as a choice
+        return
     now = history.now
     if name == "complete":
         unasked = now.complete - frozenset(shown.codes)  # of a model of more structures: this page cannot ask for them

@@ -76,6 +76,7 @@ def show() -> None:
         list(VIEWS),
         format_func=lambda name: words(f"views.{name}"),
         key="view",
+        required=True,
         label_visibility="collapsed",
     )
     VIEWS[view or "one"](session, words, palette)
@@ -269,15 +270,22 @@ def _accept(session: Session, answer: UploadResult) -> str | None:
 
 
 def _refused(session: Session, words: Words) -> None:
-    """The refused files with their reasons, until they are dismissed."""
+    """The refused files with their reasons, until they are dismissed; folded where several would push a photo down."""
     if not session.refused:
         return
+    is_folded = len(session.refused) > 1 and bool(session.entries) and st.session_state.get("view") != "many"
+    title = words("refused.title", {"count": len(session.refused)})
+    with st.expander(title, icon=":material/error:") if is_folded else st.container():
+        _list_refused(session, title, words)
+
+
+def _list_refused(session: Session, title: str, words: Words) -> None:
     lines = [
         f"{one.photo_name}: {words.error(one.code, one.says, LIMITS.message_values)} ({one.code})"
         for one in session.refused
     ]
     with st.container(height=_REFUSED_PX if len(lines) > MAX_REFUSED else "content"):
-        st.error("\n\n".join([words("refused.title", {"count": len(lines)}), *map(escaped, lines)]))
+        st.error("\n\n".join([title, *map(escaped, lines)]))
     if st.button(words("refused.dismiss"), key="dismiss"):
         session.refused.clear()
         st.rerun()

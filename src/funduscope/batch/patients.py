@@ -136,6 +136,8 @@ def _row(patient: str, visit: str, photos: list[StoredResult]) -> dict[str, Any]
         row[f"{name}_grade"], row[f"{name}_dme"] = eye.grade, eye.dme
     row["referable_probability"] = worst.chance
     row["decided_by"], row["decided"], row["because"] = worst.decided_by, worst.decided, " ".join(worst.because)
+    if not answered and (refused := next((one for one in photos if one.state == "refused"), None)):
+        row["decided_by"], row["decided"] = _named(refused), (refused.place, refused.name, refused.code)
     row["ungradable_eyes"] = " ".join(ungradable)
     row["person_eyes"] = " ".join(by_person)
     row["side_conflicts"] = " ".join(_named(one) for one in photos if side_conflict(one))

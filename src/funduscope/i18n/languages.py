@@ -103,6 +103,8 @@ class _Numbers(Formatter):
 
     def format_field(self, value: Any, format_spec: str) -> str:
         text = super().format_field(value, format_spec)
+        if isinstance(value, float) and text.startswith("-") and not text.strip("-0.%"):  # rounded to nothing
+            text = text[1:]
         if format_spec.endswith("%"):
             text = f"{text[:-1]} %"
         return text.replace(".", ",") if self._comma and isinstance(value, float) else text

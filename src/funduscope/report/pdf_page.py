@@ -114,6 +114,8 @@ def _trust(found: Mapping[str, Any], words: Words, size: float) -> list[Flowable
     parts += [Text(words.message(note), style(size + 1)) for note in found["gradable"]["reasons"]]
     if not found["gradable"]["ok"]:
         parts.append(Text(words("gradable.nothing_said"), style(size)))
+        if (what_to_do := found["headline"]["referral"]) is not None:
+            parts.append(Text(words.message(what_to_do), style(size + 1, bold=True)))
     return parts
 
 
