@@ -110,6 +110,12 @@ def test_an_eye_without_a_gradable_photo_is_named() -> None:
     assert (row["ungradable_eyes"], row["urgency"]) == ("", "routine")
 
 
+def test_of_a_patient_without_an_answer_the_refused_photo_is_named() -> None:
+    (row,) = rows_of(photo("a", "right", None), photo("a", "left", None))
+    assert (row["urgency"], row["decided_by"]) == ("retake", "a-right-None")
+    assert row["decided"][0] == "a-right-None", "to which the page links"
+
+
 def test_an_eye_whose_only_photo_failed_is_named() -> None:
     failed = StoredResult("x", "failed", "E_TRUNCATED", "cut", place="x", known={"patient": "a", "eye": "left"})
     (row,) = rows_of(photo("a", "right", 0), failed)

@@ -100,3 +100,9 @@ def test_a_code_without_a_translation_is_in_english() -> None:
     assert Words("de").message({"code": "FROM_TOMORROW", "values": {}, "says": "Something new."}) == "Something new."
     with pytest.raises(ValueError, match="known: en, de"):
         Words("fr")
+
+
+def test_what_is_rounded_to_nothing_has_no_sign() -> None:
+    english, german = (languages._Numbers(comma) for comma in (False, True))
+    assert english.format("{:.2f}, {:.0%}, {:.2f}", -0.0003, -0.001, -0.01) == "0.00, 0 %, -0.01"
+    assert german.format("{:.2f}", -0.0003) == "0,00"

@@ -149,6 +149,7 @@ def test_a_refused_photo_gives_reasons_and_no_grade(drawn_eye):
     page = Page(text)
     assert "This photo cannot be graded: take it again." in page.text
     assert "focus again and retake" in page.text
+    assert "Take the photo again; if that fails" in page.text
     assert not [group for group in page.named("g") if "data-layer" in group]
     assert not re.search(r"Grade \d|Moderate", page.text)
 

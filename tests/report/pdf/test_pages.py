@@ -86,6 +86,7 @@ def test_a_photo_that_cannot_be_graded_has_no_grade(language: str, jpeg: bytes, 
     (text,) = pages(made(PageContent(not_gradable(), jpeg, figures=FIGURES), language))
     assert words.message(not_gradable()["headline"]["trust"]) in text
     assert words.message(not_gradable()["gradable"]["reasons"][0]) in text
+    assert words.message(not_gradable()["headline"]["referral"]) in text
     assert words("grade.title") not in text.replace(words("not_a_device"), "")
     assert words("advice.no_referral") not in text
 
