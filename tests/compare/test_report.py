@@ -162,6 +162,20 @@ def test_a_file_that_is_no_such_page_is_not_replaced(fabricate, tmp_path: Path, 
     assert path.read_bytes() == notes
 
 
+def test_pictures_next_to_a_new_page_are_not_replaced(fabricate, tmp_path: Path) -> None:
+    run, path = fabricate(tmp_path / "run"), tmp_path / "notes.md"
+    own = tmp_path / "notes-forest.png"
+    own.write_bytes(b"mine")
+    with pytest.raises(CompareError, match=r"notes-forest\.png would be replaced"):
+        compare_runs([run], tmp_path / "out", markdown_file=path)
+    assert own.read_bytes() == b"mine"
+    own.unlink()
+    compare_runs([run], tmp_path / "out", markdown_file=path)
+    own.write_bytes(b"of an earlier page")
+    compare_runs([run], tmp_path / "out", markdown_file=path)
+    assert own.exists() == (own.name in path.read_text("utf-8")), "what the page does not link is removed"
+
+
 def test_the_same_runs_make_the_same_bytes(fabricate, tmp_path: Path) -> None:
     run = fabricate(tmp_path / "run")
     first, second = (compare_runs([run], tmp_path / name).read_bytes() for name in ("a", "b"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -19,8 +20,9 @@ from funduscope.data.case import ABSENT, Case, LabelError, Labels, Mask
 from funduscope.data.masks import read_mask
 from funduscope.evaluation.evaluate import evaluate
 from funduscope.evaluation.kept_scores import KeptScores
+from funduscope.evaluation.out_of_fold import Overlap
 from funduscope.evaluation.score_key import ScoreKey
-from funduscope.evaluation.score_photo import score_photo, score_stream
+from funduscope.evaluation.score_photo import can_score, score_photo, score_stream
 from funduscope.evaluation.scores import PhotoScore, Scores, summarize
 from funduscope.i18n.messages import Message
 from funduscope.imaging.framing import CropTransform
@@ -328,10 +330,10 @@ def test_votes_are_counted_under_the_marked_pixels(eyes, tmp_path):
 
 def test_gradability_is_good_against_reject(eyes):
     photos = [
-        score_one(answer_of(eyes[0]), Labels(quality="good"), "eyepacs400"),
+        score_one(answer_of(eyes[0], quality=Quality(1.0, ())), Labels(quality="good"), "eyepacs400"),
         score_one(refusal_of(eyes[1]), Labels(quality="reject"), "eyepacs400"),
         score_one(refusal_of(eyes[2]), Labels(quality="good"), "eyepacs400"),
-        score_one(answer_of(eyes[3]), Labels(quality="reject"), "eyepacs400"),
+        score_one(answer_of(eyes[3], quality=Quality(1.0, ())), Labels(quality="reject"), "eyepacs400"),
         score_one(refusal_of(eyes[4]), Labels(quality="usable"), "eyepacs400"),
     ]
     scores = summarize(photos, repeats=5)
@@ -339,6 +341,12 @@ def test_gradability_is_good_against_reject(eyes):
     assert scores.value("eyepacs400", "gradability", "AUROC") == 0.5
     assert scores.value("eyepacs400", "gradability", "sensitivity") == 0.5
     assert scores.to_dict()["selective"] == {"eyepacs400": {}}
+
+
+def test_a_model_that_refuses_nothing_judges_no_photo(eyes):
+    scored = score_one(answer_of(eyes[3]), Labels(quality="reject", grade=3), "eyepacs400")
+    assert "gradability" not in by_name(scored)
+    assert "DR" in by_name(scored)
 
 
 def test_gradability_is_ranked_by_its_score_where_there_is_one(eyes):
@@ -404,6 +412,32 @@ def test_an_eye_of_grade_0_with_an_outlined_lesion_is_not_healthy(eyes, tmp_path
     assert "false lesions" not in by_name(score_one(answer_of(eyes[4]), drawn, "own"))
     disc = replace(drawn, masks={"OD": drawn.masks["OD"]})
     assert "false lesions" in by_name(score_one(answer_of(eyes[4]), disc, "own"))
+    card = replace(CARD, structures=("HE", "EX", "SE"))
+    unasked = replace(drawn, masks={"MA": drawn.masks["MA"]})
+    assert not {one for one in by_name(score_one(answer_of(eyes[4]), unasked, card=card)) if "false" in one}, "nor here"
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"")
+    unknown = replace(drawn, masks={"HE": Mask((bad,), read_mask)})
+    assert "false lesions" not in by_name(score_one(answer_of(eyes[4]), unknown)), "a mask that cannot be read"
+
+
+@pytest.mark.parametrize(
+    ("outlined", "dataset", "labels", "expected"),
+    [
+        (("EX",), "own", Labels(masks={"EX|SE": ABSENT}), False),
+        (("EX", "SE"), "own", Labels(masks={"EX|SE": ABSENT}), True),
+        (("EX",), "own", Labels(grade=0), False),
+        (("HE", "EX", "SE"), "own", Labels(grade=0), True),
+        (("HE", "EX", "SE"), "eyepacs400", Labels(grade=0), False),
+        (("EX",), "own", Labels(experts={"EX": 3}), True),
+        (("EX",), "own", Labels(experts={"MA": 3}), False),
+    ],
+)
+def test_a_photo_is_asked_for_only_where_its_labels_can_be_scored(eyes, outlined, dataset, labels, expected):
+    card = replace(CARD, structures=outlined, grade=False, dme=False, landmarks=())
+    case = case_of(0, labels, dataset)
+    assert can_score(card, case) is expected
+    assert bool(score_photo(answer_of(eyes[4]), case, card).states) is expected
 
 
 def test_haemorrhages_are_stated_without_the_heaviest_photo(eyes, tmp_path):
@@ -616,7 +650,8 @@ def test_a_stopped_evaluation_goes_on_where_it_was(eyes, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "changed", ["nothing", "label", "card", "negatives", "reader", "urgency", "refuses", "damaged", "cut"]
+    "changed",
+    ["nothing", "label", "card", "negatives", "reader", "urgency", "refuses", "damaged", "cut", "empty", "encrypted"],
 )
 def test_what_was_kept_counts_for_the_same_photo_labels_and_model_alone(eyes, tmp_path, monkeypatch, changed):
     drusen = mask_file(eyes[1].masks["OD"], tmp_path, "drusen")
@@ -644,6 +679,11 @@ def test_what_was_kept_counts_for_the_same_photo_labels_and_model_alone(eyes, tm
         file.write_bytes(content)
     elif changed == "cut":
         file.write_bytes(file.read_bytes()[:100])
+    elif changed == "empty":
+        file.write_bytes(b"")
+    elif changed == "encrypted":  # as one wrong bit makes it seem, in the list at the end, too
+        file.write_bytes(re.sub(rb"(PK\x01\x02....|PK\x03\x04..)\x00", b"\\1\x01", file.read_bytes(), flags=re.DOTALL))
+    (keep.folder / ".x.npz.0a1b2c3d.partial").touch()  # of a process that was killed
     said: list[str] = []
     evaluate(model, [replace(case, labels=labels)], keep=keep, warn=said.append)  # pyright: ignore[reportArgumentType]
     assert bool(said) == (changed == "nothing")
@@ -658,6 +698,21 @@ def urgent_table(folder: Path) -> Path:
     path.write_text(text.replace('["routine", "routine", "soon"', '["soon", "routine", "soon"', 1), "utf-8")
     assert path.read_text("utf-8") != text
     return path
+
+
+def test_of_an_ensemble_every_member_s_photos_are_told_of(eyes, monkeypatch):
+    """Also of members in folders of one name; scores.json has the largest counts."""
+    module = "funduscope.evaluation.evaluate"
+    seen = {Path("a/run"): Overlap(2, 0, 2), Path("b/run"): Overlap(0, 1, 2)}
+    monkeypatch.setattr(f"{module}.runs_of", lambda model: [*seen])
+    monkeypatch.setattr(f"{module}.seen_before", lambda run, cases: seen[run])
+    case, said = case_of(1, Labels(grade=eyes[1].grade)), []
+    scores = evaluate(Oracle({case.path: answer_of(eyes[1])}), [case], warn=said.append)  # pyright: ignore
+    assert [one.split(" of these")[0] for one in said] == [
+        "warning: run learned from 2",
+        "warning: run was chosen on 1",
+    ]
+    assert scores.about["models"][0].items() >= {"learned from": 2, "chosen on": 1}.items()
 
 
 def test_two_evaluations_in_one_folder_leave_each_other_s_scores(eyes, tmp_path):

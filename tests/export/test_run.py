@@ -290,7 +290,7 @@ def test_each_view_is_calibrated_on_the_photos_that_most_of_its_samples_are_of()
 
 
 def test_int8_is_judged_by_labels_that_are_firm(monkeypatch: pytest.MonkeyPatch):
-    """Grades, edema risks and outlines of one kind; all there is where there is nothing else."""
+    """Grades, edema risks and outlines; doubtful grades where there is nothing else; votes not at all."""
     known = {
         "table": Labels(grade=2),
         "idrid-B": Labels(dme=0),
@@ -311,9 +311,18 @@ def test_int8_is_judged_by_labels_that_are_firm(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(export, "_equal_labels", lambda *_: (1.0, 1))
     small = SimpleNamespace(card=Card(structures=(), close=()))
     export._accept(small, None, list(cases.values()), [])  # pyright: ignore
-    assert judged == ["table", "idrid-B", "idrid-A"]
-    export._accept(small, None, [cases["heimed"], cases["eyepacs400"]], [])  # pyright: ignore
-    assert judged == ["heimed", "eyepacs400"]
+    assert judged == ["table", "idrid-B", "idrid-A", "heimed"]
+    export._accept(small, None, [cases["diaretdb1"], cases["eyepacs400"]], [])  # pyright: ignore
+    assert judged == ["eyepacs400"]
+    judged.clear()
+    monkeypatch.setattr(export, "_check_parity", lambda *_: {"by": "parity"})
+    assert export._accept(small, None, [cases["diaretdb1"]], []) == {"by": "parity"}  # pyright: ignore
+    assert judged == []
+    many = [replace(cases["table"], key=f"table/{n}") for n in range(100)]
+    masked = [
+        replace(cases["idrid-A"], key=f"idrid-A/{n}", labels=Labels(grade=2, masks={"MA": ABSENT})) for n in range(500)
+    ]
+    assert len(export._firm([*many, *masked])) == 600, "as many as are scored quickly are all taken"
 
 
 @pytest.mark.parametrize(("graded", "equal", "accepted"), [(1, 0.0, False), (4, 0.75, False), (10, 0.9, True)])

@@ -155,11 +155,10 @@ def _is_there(folder: Path, cases: Sequence[Case], hashes: set[str], labels: dic
 
 
 def _write(folder: Path, photos: list[PhotoScore], about: dict[str, Any]) -> None:
-    """Writes the scores; scores.json is removed first and written last, so that it stands for the other files."""
+    """Writes the scores."""
     for photo in photos:
         pack(photo)
     scores = summarize(photos, REPEATS[folder.name])
-    (folder / "scores.json").unlink(missing_ok=True)
     scores.write(folder, about)
 
 

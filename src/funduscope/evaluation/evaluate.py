@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,7 @@ def evaluate(
         are = "photo is" if len(left) == 1 else "photos are"
         warn(f"not scored: {len(left)} {are} in no test fold, such as {left[0].key}")
     seen = [_seen(one, cases) for one, cases in parts]
-    for sentence in filter(None, (known.warning(name) for runs in seen for name, known in runs.items())):
+    for sentence in filter(None, (known.warning(name) for runs in seen for name, known in runs)):
         warn(sentence)
     photos: list[PhotoScore] = []
     made: list[dict[str, Any]] = []
@@ -86,14 +86,21 @@ def evaluate(
             count = "1 photo" if len(failed) == 1 else f"{len(failed)} photos"
             such = f"{failed[0]['key']} ({failed[0]['error']})"
             warn(f"counted as refused: {count} could not be read, such as {such}")
-        made.append(_about(predictor, cases) | next((known.counts() for known in runs.values()), {}))
+        made.append(_about(predictor, cases) | _most([known.counts() for _, known in runs]))
     return replace(summarize(photos), about={"funduscope": __version__, "models": made})
 
 
-def _seen(model: Scored, cases: Sequence[Case]) -> dict[str, Overlap]:
-    """`seen_before` of each run that the model is of, by name."""
-    found = {_called(model) if isinstance(model, Path) else run.name: seen_before(run, cases) for run in runs_of(model)}
-    return {name: seen for name, seen in found.items() if seen is not None}
+def _seen(model: Scored, cases: Sequence[Case]) -> list[tuple[str, Overlap]]:
+    """`seen_before` of each run that the model is of, with its name."""
+    found = [
+        (_called(model) if isinstance(model, Path) else run.name, seen_before(run, cases)) for run in runs_of(model)
+    ]
+    return [(name, seen) for name, seen in found if seen is not None]
+
+
+def _most(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:
+    """The largest of each count over the members of a model."""
+    return {name: max(count[name] for count in counts) for name in counts[0]} if counts else {}
 
 
 def _called(path: Path) -> str:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from funduscope.atomic import replacing
+from funduscope.atomic import remove_unfinished, replacing
 from funduscope.data.case import ABSENT, Case
 from funduscope.data.fingerprint import fingerprint
 from funduscope.data.prepare import reader_id
@@ -26,7 +26,10 @@ from funduscope.inference.urgency import urgency_sha256
 from funduscope.metrics import State
 
 _PACKAGE: Final = Path(__file__).resolve().parents[1]
-_UNREADABLE: Final = (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error)
+_UNREADABLE: Final = (
+    *(OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error),
+)
+"""What a damaged file may raise; RuntimeError for bits by which it seems encrypted, or packed in an unknown way."""
 
 
 class KeptScores:
@@ -67,6 +70,7 @@ class KeptScores:
         with suppress(OSError):
             for path in self._paths:
                 path.unlink(missing_ok=True)
+            remove_unfinished(self.folder)
             self.folder.rmdir()
 
     def _path(self, model: Model, case: Case) -> Path:

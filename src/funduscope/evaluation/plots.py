@@ -114,8 +114,9 @@ def _confusions(dataset: str, scores: Scores, states: dict[str, Any]) -> Figure 
         kappa, accuracy = (scores.number(ScoreKey(dataset, Question(name), score)) for score in ("kappa", "accuracy"))
         refused = states[name]["refused"]
         refused = f"\n{refused} refused, counted as the furthest {what}" if refused else ""
+        agreement = "not known" if np.isnan(kappa) else f"{kappa:.2f}"  # where all labels are of one class
         axes.set_title(
-            f"{dataset}: {name}, {_photos(counts.sum())}\nkappa {kappa:.2f}, accuracy {accuracy:.2f}{refused}"
+            f"{dataset}: {name}, {_photos(counts.sum())}\nkappa {agreement}, accuracy {accuracy:.2f}{refused}"
         )
     return figure
 
@@ -313,11 +314,11 @@ def _save(figure: Figure, path: Path) -> Path:
 
 def drawn_names(datasets: Iterable[str], folder: Path) -> list[str]:
     """The names of files in the folder that `draw_all` gives to plots of these data sets."""
-    kinds = r"_(precision_recall|confusion|reliability|distances|experts|photos_[A-Za-z0-9-]+)\.png"
+    kinds = r"_(precision_recall|confusion|reliability|distances|experts|photos_[^\W_](?:[^\W_]|-)*)\.png"
     of_sets = re.compile(f"({'|'.join(re.escape(_plain(dataset)) for dataset in datasets)}){kinds}")
     return [file.name for file in folder.iterdir() if of_sets.fullmatch(file.name)]
 
 
 def _plain(name: str) -> str:
-    """A name for a file: letters, digits and hyphens."""
-    return re.sub(r"[^A-Za-z0-9-]+", "-", name).strip("-")
+    """A name for a file: letters of any script, digits and hyphens."""
+    return re.sub(r"[\W_]+", "-", name).strip("-")

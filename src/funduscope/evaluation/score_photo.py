@@ -97,13 +97,14 @@ def score_stream(predictor: Model, cases: Iterable[Case], extra: Extra | None = 
 
 def can_score(card: Card, case: Case) -> bool:
     """Whether a model predicts any label of the photo."""
-    labels = case.labels
-    asked = {code for codes in labels.masks for code in codes.split("|")}
+    labels, outlined = case.labels, set(card.outlined)
+    may_be_clean = labels.grade == 0 and case.dataset not in NOISY_GRADE_SETS
     return bool(
         any(labels.known_classes(task) is not None for task in card.photo_tasks)
         or any(labels.point(name) for name in card.located)
-        or asked & set(card.outlined)
-        or (card.outlined and (labels.grade == 0 or labels.experts))
+        or any(set(codes.split("|")) <= outlined for codes in labels.masks)
+        or (may_be_clean and any(set(codes) <= outlined for codes in FALSE_LESIONS.values()))
+        or outlined & labels.experts.keys()
     )
 
 
@@ -132,20 +133,19 @@ def score_photo(answer: Findings | Failure, case: Case, card: Card, extra: Extra
     _score_presence(found, scored, card)
     if found and found.gates:
         scored.row["gates"] = {name: [round(share, 4) for share in shares] for name, shares in found.gates.items()}
-    _score_false_lesions(found, scored, card)
-    if labels.quality in ("good", "reject"):
+    _score_false_lesions(answer, scored, card)
+    is_judged = not isinstance(answer, Findings) or answer.quality is not None or not answer.gradable_ok
+    if labels.quality in ("good", "reject") and is_judged:  # a model that refuses nothing judges no photo
         good = labels.quality == "good"
-        scored.states[GRADABILITY] = BinaryState.of([good], [_gradability(answer, found)])
+        scored.states[GRADABILITY] = BinaryState.of([good], [_gradability(answer)])
         scored.decisions[GRADABILITY] = _decision(good, found is not None)
     _score_extra(found, scored, extra or {})
     return scored
 
 
-def _gradability(answer: Findings | Failure, found: Findings | None) -> float:
+def _gradability(answer: Findings | Failure) -> float:
     """The predicted gradability, 0 to 1; 0 if the photo could not be read or shows no eye."""
-    if isinstance(answer, Findings) and answer.quality is not None:
-        return answer.quality.score
-    return float(found is not None)
+    return answer.quality.score if isinstance(answer, Findings) and answer.quality is not None else 0.0
 
 
 def _score_class(task: PhotoTask, found: Findings | None, scored: PhotoScore, card: Card) -> None:
@@ -310,16 +310,11 @@ def _decision(truth: bool, predicted: bool | None) -> GradingState:
     return GradingState.of([int(truth)], [None if predicted is None else int(predicted)], 2)
 
 
-def _score_false_lesions(found: Findings | None, scored: PhotoScore, card: Card) -> None:
-    """On a healthy eye every lesion found is false. A grade-0 photo with a lesion in a box, in a mask or in an expert's
-    eyes is not healthy."""
-    labels, sought = scored.case.labels, [code for code in LESIONS if code in card.outlined]
-    indicated = any(labels.boxes.get(code) or labels.experts.get(code) for code in LESIONS)
-    drawn = any(
-        isinstance(state, DenseState) and question.subject in (*LESIONS, EITHER_EXUDATE) and state.positives
-        for question, state in scored.states.items()
-    )
-    if labels.grade != 0 or indicated or drawn or not sought or scored.case.dataset in NOISY_GRADE_SETS:
+def _score_false_lesions(answer: Findings | Failure, scored: PhotoScore, card: Card) -> None:
+    """On a healthy eye every lesion found is false."""
+    found = answer if isinstance(answer, Findings) and answer.gradable_ok else None
+    sought = [code for code in LESIONS if code in card.outlined]
+    if not sought or scored.case.dataset in NOISY_GRADE_SETS or not _is_healthy(answer, scored, card):
         return
     counts = dict.fromkeys(LESIONS, 0) | {code: found.count(code) if found else 0 for code in sought}
     for question, codes in FALSE_LESIONS.items():
@@ -327,6 +322,29 @@ def _score_false_lesions(found: Findings | None, scored: PhotoScore, card: Card)
             continue
         scored.states[question] = FalseLesionState.of(counts, codes)
     scored.row["false lesions"] = counts
+
+
+def _is_healthy(answer: Findings | Failure, scored: PhotoScore, card: Card) -> bool:
+    """Whether the photo has grade 0, and no lesion in a box, in an expert's eyes or in a mask, also of a structure that
+    the model does not outline. A mask that cannot be read, or leaves it open, may show one."""
+    labels = scored.case.labels
+    if labels.grade != 0 or any(labels.boxes.get(code) or labels.experts.get(code) for code in LESIONS):
+        return False
+    for code, mask in labels.masks.items():
+        if code not in (*LESIONS, EITHER_EXUDATE) or mask.is_absent:
+            continue
+        state = scored.states.get(Question(code, Aspect.PIXELS))
+        if isinstance(state, DenseState):
+            is_clean = not state.positives
+        elif set(code.split("|")) <= set(card.outlined):  # it was to be scored, and could not
+            is_clean = False
+        else:
+            size = _size(answer, mask, scored.case)
+            target = None if size is None else _load(partial(mask.load, *size), scored)
+            is_clean = target is not None and not target.any()
+        if not is_clean:
+            return False
+    return True
 
 
 def _score_extra(found: Findings | None, scored: PhotoScore, extra: Extra) -> None:

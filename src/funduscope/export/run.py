@@ -39,7 +39,7 @@ from funduscope.inference.runtime import Device, OnnxRuntime, TorchRuntime, use_
 from funduscope.metrics import DenseState, GradingState, MaskState
 from funduscope.settings import Sampling
 from funduscope.testing.drawn_eyes import draw_eye
-from funduscope.vocabulary import CLASSES, CODES, View
+from funduscope.vocabulary import CLASSES, CODES, EITHER_EXUDATE, View
 
 MIN_EQUAL = 0.98
 MAX_LOSS = 0.01
@@ -181,7 +181,9 @@ def _accept(small: Predictor, plain: Predictor, checking: list[Case], check: lis
     outlines were scored. Raises `ExportError` if it is too much."""
     if not checking:
         return _check_parity(small, plain, check, MIN_EQUAL)
-    chosen = _firm(checking) or checking
+    chosen = _firm(checking)
+    if not chosen:
+        return _check_parity(small, plain, check, MIN_EQUAL)
     scores = [summarize(list(score_stream(predictor, chosen)), repeats=1) for predictor in (plain, small)]
     equal, graded = _equal_labels(*scores)
     losses = {key: scores[0].number(key) - scores[1].number(key) for key in _compared(scores[0])}
@@ -200,11 +202,14 @@ def _accept(small: Predictor, plain: Predictor, checking: list[Case], check: lis
 
 
 def _firm(cases: list[Case]) -> list[Case]:
-    """Photos with outlines, and some with a class alone; none of data sets whose grades are doubtful."""
+    """Photos with outlines, and some with a class alone; of data sets whose grades are doubtful only where there are no
+    others."""
     firm = [case for case in cases if case.dataset not in NOISY_GRADE_SETS]
-    masked = {case.key for case in firm if {*CODES} & {*case.labels.masks}}
-    classed = {case.key for case in firm for task in CLASSES if case.labels.class_of(task) is not None}
-    plain = sorted(classed - masked)[:: max(1, -(-len(classed) // MAX_CLASSED))]
+    masked = {case.key for case in cases if {*CODES, EITHER_EXUDATE} & {*case.labels.masks}}
+    classed = {case.key for case in cases for task in CLASSES if case.labels.class_of(task) is not None}
+    firm = firm if {case.key for case in firm} & (masked | classed) else cases
+    graded = sorted(case.key for case in firm if case.key in classed - masked)
+    plain = graded[:: max(1, -(-len(graded) // MAX_CLASSED))]
     return [case for case in firm if case.key in masked.union(plain)]
 
 
