@@ -20,13 +20,12 @@ from benchmarks.unseen import must_have_kept
 from funduscope.data.case import Case
 from funduscope.data.sources import read_data
 from funduscope.data.splits import SplitPlan
-from funduscope.evaluation.score_photo import NOISY_GRADE_SETS
 from funduscope.i18n.errors import PhotoError
 from funduscope.imaging.framing import frame
 from funduscope.imaging.photo import Photo
 from funduscope.inference.loading import load
 from funduscope.inference.predictor import Predictor, class_probabilities
-from funduscope.vocabulary import REFERABLE_FROM
+from funduscope.vocabulary import NOISY_GRADE_SETS, REFERABLE_FROM
 
 CUTS: Final = (0.5, 0.7, 0.8, 0.9, 0.95, 0.96, 0.97, 0.98, 0.99)
 

@@ -23,7 +23,7 @@ UNFINISHED = ".unfinished"
 def evaluate(
     models: Annotated[
         list[str],
-        typer.Argument(metavar="MODEL", help="default, fast, ONNX files or run folders.", parser=model_name),
+        typer.Argument(metavar="MODEL...", help="default, fast, ONNX files or run folders.", parser=model_name),
     ],
     data: Data,
     fold: Fold = None,

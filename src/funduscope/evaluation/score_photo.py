@@ -48,6 +48,7 @@ from funduscope.vocabulary import (
     EITHER_EXUDATE,
     GRADES,
     LESIONS,
+    NOISY_GRADE_SETS,
     PHOTO_TASKS,
     PhotoTask,
     referable,
@@ -70,9 +71,6 @@ YES_OR_NO: Final[dict[frozenset[int], tuple[str, int]]] = {
 }
 """By the edema risks that a yes or a no leaves possible: the question, and the lowest risk that is a yes (srahim's
 maculopathy: exudates anywhere; Messidor-2's macular edema: exudates near the fovea)."""
-
-NOISY_GRADE_SETS: Final = ("eyepacs400",)
-"""Data sets whose grade 0 comes from one quick reading at 400 px: it does not prove that a lesion found is false."""
 
 ROW_NAMES: Final = frozenset(
     {"key", "dataset", "visit", "fold", "refused", "error", "gates", "grade_set", "false lesions", "not scored"}
@@ -137,15 +135,11 @@ def score_photo(answer: Findings | Failure, case: Case, card: Card, extra: Extra
     is_judged = not isinstance(answer, Findings) or answer.quality is not None or not answer.gradable_ok
     if labels.quality in ("good", "reject") and is_judged:  # a model that refuses nothing judges no photo
         good = labels.quality == "good"
-        scored.states[GRADABILITY] = BinaryState.of([good], [_gradability(answer)])
+        chance = answer.quality.score if isinstance(answer, Findings) and answer.quality is not None else 0.0
+        scored.states[GRADABILITY] = BinaryState.of([good], [chance])
         scored.decisions[GRADABILITY] = _decision(good, found is not None)
     _score_extra(found, scored, extra or {})
     return scored
-
-
-def _gradability(answer: Findings | Failure) -> float:
-    """The predicted gradability, 0 to 1; 0 if the photo could not be read or shows no eye."""
-    return answer.quality.score if isinstance(answer, Findings) and answer.quality is not None else 0.0
 
 
 def _score_class(task: PhotoTask, found: Findings | None, scored: PhotoScore, card: Card) -> None:

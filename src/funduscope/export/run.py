@@ -25,7 +25,7 @@ from funduscope.data.sources import Data, cases_of
 from funduscope.data.splits import SplitPlan
 from funduscope.evaluation.parity import MAX_DIFFERENCE, compare
 from funduscope.evaluation.score_key import ScoreKey
-from funduscope.evaluation.score_photo import NOISY_GRADE_SETS, score_stream
+from funduscope.evaluation.score_photo import score_stream
 from funduscope.evaluation.scores import Scores, summarize
 from funduscope.export.onnx_file import VIEWS, write_onnx
 from funduscope.export.quantization import quantize
@@ -39,7 +39,7 @@ from funduscope.inference.runtime import Device, OnnxRuntime, TorchRuntime, use_
 from funduscope.metrics import DenseState, GradingState, MaskState
 from funduscope.settings import Sampling
 from funduscope.testing.drawn_eyes import draw_eye
-from funduscope.vocabulary import CLASSES, CODES, EITHER_EXUDATE, View
+from funduscope.vocabulary import CLASSES, CODES, EITHER_EXUDATE, NOISY_GRADE_SETS, View
 
 MIN_EQUAL = 0.98
 MAX_LOSS = 0.01

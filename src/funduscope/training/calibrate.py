@@ -15,7 +15,6 @@ import numpy as np
 
 from funduscope.data.case import Case
 from funduscope.data.derived_labels import derive_labels
-from funduscope.evaluation.score_photo import NOISY_GRADE_SETS
 from funduscope.i18n.errors import PhotoError, refuse_machine_fault
 from funduscope.imaging.framing import frame
 from funduscope.imaging.photo import Photo
@@ -32,7 +31,7 @@ from funduscope.quality.assessment import assess, not_gradable
 from funduscope.training.fit_scale import UNSCALED, Scale, fit_scale, scaled, to_bytes
 from funduscope.training.fit_threshold import MIN_POSITIVE, OutlineThreshold, ThresholdPhoto, fit_threshold
 from funduscope.training.fit_witnesses import fit_witness
-from funduscope.vocabulary import GRADES, LESIONS, REFERABLE_FROM, structure
+from funduscope.vocabulary import GRADES, LESIONS, NOISY_GRADE_SETS, REFERABLE_FROM, structure
 
 WITNESSED = {"grade": LESIONS, "dme": ("EX",)}
 """The photo tasks that lesions are asked about, and which: edema risk is defined by hard exudates."""
