@@ -10,6 +10,7 @@ from funduscope.compare.page_parts import MARKED, Cell, Line, Section, Table, in
 from funduscope.compare.run_folder import DASH, FOLDS, Run, learned_from, measures_of, split_comparable
 from funduscope.compare.score_kinds import BETTER, Measure, state_of
 from funduscope.evaluation.score_key import ScoreKey
+from funduscope.evaluation.scores import GRADABILITY
 
 APART = "not to be compared with the rows above: see the note of each in the first table"
 
@@ -147,6 +148,7 @@ def every_score(comparison: Comparison) -> Section:
             questions = [tree.get("scores", {}).get(dataset, {}) for tree in trees.values()]
             rows = dict.fromkeys((name, score) for table in questions for name in table for score in table[name])
             keys = [ScoreKey.parse(dataset, name, score) for name, score in rows]
+            keys = [key for key in keys if key.question != GRADABILITY]  # stored by earlier versions; none refuses here
             lines = [
                 Line(
                     f"{key.question.title}: {key.score}",
