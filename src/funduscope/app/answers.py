@@ -26,6 +26,7 @@ STYLE: Final = """<style>
 .fs-top { margin: 0; padding: 0; font-size: 0.9rem; font-weight: 400; line-height: 1.35; }
 .fs-top strong { font-size: 1.35rem; margin-right: 0.6rem; }
 .fs-name { font-size: 1.1rem; font-weight: 600; margin: 0; padding: 0; overflow-wrap: anywhere; }
+.fs-card { font-size: 1rem; font-weight: 600; margin: 0; padding: 0; }
 .fs-title { font-size: 0.85rem; margin: 0; opacity: 0.75; }
 .fs-answer { font-size: 1.35rem; line-height: 1.25; font-weight: 600; margin: 0 0 0.4rem; }
 .fs-banner { border: 2px solid #e07b00; border-radius: 0.5rem; padding: 0.7rem 0.9rem; }
@@ -174,8 +175,13 @@ def _probabilities(title: str, names: Sequence[str], probabilities: Sequence[flo
 
 def _card(title: str) -> Any:
     card = st.container(border=True)
-    card.markdown(f"###### {title}")
+    card.html(card_title(title))
     return card
+
+
+def card_title(title: str) -> str:
+    """A heading without the link that Streamlit's have, at which the tabulator would stop."""
+    return f"<h3 class='fs-card'>{escape(title)}</h3>"
 
 
 def _answer_html(text: str, *, alert: bool = False) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import streamlit as st
 
-from funduscope.app.answers import bullet_list, text_table
+from funduscope.app.answers import bullet_list, card_title, text_table
 from funduscope.app.session import OpenPhoto
 from funduscope.app.uploads import model, run_counterfactual
 from funduscope.explain.class_activation import EXPLAINED_TARGETS, Explanation, Target, explanation
@@ -79,7 +79,7 @@ def _map(shown: Findings, opened: OpenPhoto, maps: Mapping[str, Explanation], wo
 
 
 def _counterfactual(shown: Findings, opened: OpenPhoto, outlines: Any, words: Words) -> None:
-    st.markdown(f"###### {words('fill.title')}")
+    st.html(card_title(words("fill.title")))
     st.caption(words("fill.what"))
     if not any(shown.mask(code).any() for code in shown.codes if code in LESIONS):
         st.caption(words("fill.none"))
