@@ -10,12 +10,13 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 _PROBE_BYTES = 4096
+_NAME_CHARS = 12  # of a file's name in that of the unfinished one
 
 
 class DamagedFileError(ValueError):
@@ -32,7 +33,7 @@ def replacing(path: Path, *, one_writer: bool = False, fsync: bool = False) -> I
     Raises `OSError` if the disk refuses.
     """
     mark = "" if one_writer else f".{secrets.token_hex(4)}"
-    unfinished = path.with_name(f".{path.name if one_writer else path.name[:12]}{mark}.partial")
+    unfinished = path.with_name(f".{path.name if one_writer else path.name[:_NAME_CHARS]}{mark}.partial")
     try:
         _remove(unfinished)
         yield unfinished
@@ -78,10 +79,13 @@ def must_be_writable(folder: Path) -> None:
         raise
 
 
-def remove_unfinished(folder: Path) -> None:
-    """Removes what killed processes left of files in the folder, in which no other process writes."""
+def remove_unfinished(folder: Path, paths: Collection[Path] | None = None) -> None:
+    """Removes what killed processes left of files in the folder, in which no other process writes; of these paths
+    alone where they are named."""
+    starts = None if paths is None else {path.name[:_NAME_CHARS] for path in paths}
     for left in folder.glob(".*.partial"):
-        _remove(left)
+        if starts is None or left.name[1 : 1 + _NAME_CHARS] in starts:
+            _remove(left)
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -344,9 +344,12 @@ def test_gradability_is_good_against_reject(eyes):
 
 
 def test_a_model_that_refuses_nothing_judges_no_photo(eyes):
-    scored = score_one(answer_of(eyes[3]), Labels(quality="reject", grade=3), "eyepacs400")
-    assert "gradability" not in by_name(scored)
-    assert "DR" in by_name(scored)
+    cases = [case_of(n, Labels(quality="reject", grade=3), "eyepacs400") for n in (3, 4)]
+    model = Oracle({cases[0].path: answer_of(eyes[3]), cases[1].path: Failure("b.jpg", "E_FORMAT", "No photo.")})
+    model.refuses = False
+    for scored in score_stream(model, cases):  # pyright: ignore[reportArgumentType]
+        assert "gradability" not in by_name(scored)
+        assert "DR" in by_name(scored)
 
 
 def test_gradability_is_ranked_by_its_score_where_there_is_one(eyes):
@@ -683,7 +686,7 @@ def test_what_was_kept_counts_for_the_same_photo_labels_and_model_alone(eyes, tm
         file.write_bytes(b"")
     elif changed == "encrypted":  # as one wrong bit makes it seem, in the list at the end, too
         file.write_bytes(re.sub(rb"(PK\x01\x02....|PK\x03\x04..)\x00", b"\\1\x01", file.read_bytes(), flags=re.DOTALL))
-    (keep.folder / ".x.npz.0a1b2c3d.partial").touch()  # of a process that was killed
+    (keep.folder / f".{file.name[:12]}.0a1b2c3d.partial").touch()  # of a process that was killed
     said: list[str] = []
     evaluate(model, [replace(case, labels=labels)], keep=keep, warn=said.append)  # pyright: ignore[reportArgumentType]
     assert bool(said) == (changed == "nothing")

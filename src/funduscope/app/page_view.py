@@ -61,6 +61,8 @@ def show() -> None:
     if reason := st.session_state.pop(_NOT_DELETED, None):
         st.error(escaped(words("draft.not_deleted", {"reason": reason, "folder": drafts_folder()})))
     _uploader(session, words)
+    if st.session_state.pop("open-one", False) or "view" not in st.session_state:
+        st.session_state.view = "one"
     _refused(session, words)
     _repeated(session, words)
     show_batch(session, words, _accept)
@@ -69,8 +71,6 @@ def show() -> None:
         st.info(words("start.privacy", {"folder": drafts_folder()}))
         st.caption(words("not_a_device"))
         return
-    if st.session_state.pop("open-one", False) or "view" not in st.session_state:
-        st.session_state.view = "one"
     view = st.segmented_control(
         words("views.label"),
         list(VIEWS),

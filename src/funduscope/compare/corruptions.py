@@ -71,4 +71,4 @@ def corrupted_stream(
             answer = predictor(replace(photo, pixels=change(photo.pixels, case.key)))
         except PhotoError as error:
             answer = Failure(case.path.name, error.code, error.says)
-        yield score_photo(answer, case, predictor.card)
+        yield score_photo(answer, case, predictor.card, judges=predictor.refuses)

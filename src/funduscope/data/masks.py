@@ -14,7 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from funduscope.data.case import LabelError
 from funduscope.i18n.errors import PhotoError
-from funduscope.imaging.dicom_file import HEAD_BYTES, is_dicom, read_dicom
+from funduscope.imaging.dicom_file import HEAD_BYTES, is_dicom, read_attributes, read_dicom
 from funduscope.imaging.file_headers import orientation_of
 from funduscope.imaging.limits import LIMITS
 from funduscope.vocabulary import VOTERS
@@ -24,6 +24,7 @@ _MODES = ("1", "L", "P", "I", "F", "LA", "PA", "RGB", "RGBA", "I;16", "I;16B", "
 _PHOTOMETRIC = 0x0106
 _TURNED = (5, 6, 7, 8)
 _VOTE = 60
+_DICOM_HEADER_BYTES = 1 << 18  # before the pixels
 
 
 def read_mask(path: Path) -> np.ndarray:
@@ -123,16 +124,29 @@ def _size_of_dicom(path: Path) -> tuple[int, int] | None:
     try:
         with path.open("rb") as file:
             head = file.read(HEAD_BYTES)
-        if not is_dicom(head) or path.stat().st_size > LIMITS.max_bytes:
-            return None
-        photo = read_dicom(path.read_bytes())
+            if not is_dicom(head) or path.stat().st_size > LIMITS.max_bytes:
+                return None
+            stated = _stated_size(head + file.read(_DICOM_HEADER_BYTES))
+        if stated is None:
+            photo = read_dicom(path.read_bytes())
+            stated = photo.height, photo.width, photo.frames
     except PhotoError as error:
         raise LabelError(f"{path.name}: {error}.") from error
     except OSError:
         return None
-    if photo.frames > 1:
-        raise LabelError(f"{path.name} is a DICOM file of {photo.frames} frames: save each as a file.")
-    return photo.height, photo.width
+    height, width, frames = stated
+    if frames > 1:
+        raise LabelError(f"{path.name} is a DICOM file of {frames} frames: save each as a file.")
+    return height, width
+
+
+def _stated_size(start: bytes) -> tuple[int, int, int] | None:
+    """Height, width and number of frames by a DICOM file's first bytes; None if they do not say it."""
+    try:
+        stated = read_attributes(start, ("Rows", "Columns", "NumberOfFrames"))
+        return int(stated.Rows), int(stated.Columns), int(stated.get("NumberOfFrames") or 1)
+    except (PhotoError, AttributeError, ValueError, TypeError):
+        return None
 
 
 def _why(error: Exception) -> str:

@@ -172,9 +172,8 @@ _UNICODE: Final = "ISO_IR 192"
 _LOSSY_METHODS: Final = {
     "1.2.840.10008.1.2.4.50": "ISO_10918_1",
     "1.2.840.10008.1.2.4.51": "ISO_10918_1",
-    "1.2.840.10008.1.2.4.81": "ISO_14495_1",
 }
-"""Transfer syntaxes that are always lossy, JPEG and near-lossless JPEG-LS; JPEG 2000's may be either."""
+"""Transfer syntaxes that are always lossy, of JPEG; near-lossless JPEG-LS and JPEG 2000 may be without loss, too."""
 _PLAIN: Final = (
     *(f"ISO_IR {number}" for number in (100, 101, 109, 110, 126, 127, 138, 144, 148, 166, 192, 203)),
     *("GB18030", "GBK"),
@@ -186,7 +185,7 @@ _OPTIONAL: Final[Mapping[str, Callable[[Any], bool]]] = {
     "Laterality": lambda value: value in ("R", "L"),
     "LossyImageCompression": lambda value: value in ("00", "01"),
     "LossyImageCompressionRatio": lambda value: _are_positive(_each(value)),
-    "LossyImageCompressionMethod": lambda value: all(isinstance(one, str) for one in _each(value)),
+    "LossyImageCompressionMethod": lambda value: all(isinstance(one, str) and one for one in _each(value)),
 }
 """What is copied only if it is valid, by name: elsewhere it is left out."""
 

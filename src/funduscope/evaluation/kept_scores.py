@@ -70,7 +70,7 @@ class KeptScores:
         with suppress(OSError):
             for path in self._paths:
                 path.unlink(missing_ok=True)
-            remove_unfinished(self.folder)
+            remove_unfinished(self.folder, self._paths)
             self.folder.rmdir()
 
     def _path(self, model: Model, case: Case) -> Path:

@@ -90,7 +90,7 @@ def score_stream(predictor: Model, cases: Iterable[Case], extra: Extra | None = 
     """Predicts and scores one photo after another. extra: as in `score_photo`."""
     asked, scored = tee(cases)
     for answer, case in zip(predictor.stream((case.path for case in asked), frames=False), scored, strict=True):
-        yield score_photo(answer, case, predictor.card, extra)
+        yield score_photo(answer, case, predictor.card, extra, judges=predictor.refuses)
 
 
 def can_score(card: Card, case: Case) -> bool:
@@ -106,12 +106,14 @@ def can_score(card: Card, case: Case) -> bool:
     )
 
 
-def score_photo(answer: Findings | Failure, case: Case, card: Card, extra: Extra | None = None) -> PhotoScore:
+def score_photo(
+    answer: Findings | Failure, case: Case, card: Card, extra: Extra | None = None, *, judges: bool = True
+) -> PhotoScore:
     """Scores the answer against every label of the case. A photo that failed counts as refused.
 
     card: of the model that answered. Labels that the model does not predict are not scored. extra: more scores, each
-    asked of the findings of a photo that was not refused; refused photos are counted next to it. Raises `ValueError`
-    if an extra score has the name of one that is there.
+    asked of the findings of a photo that was not refused; refused photos are counted next to it. judges: whether the
+    model may refuse photos. Raises `ValueError` if an extra score has the name of one that is there.
     """
     found = answer if isinstance(answer, Findings) and answer.gradable_ok else None
     scored = PhotoScore(case, refused=found is None)
@@ -131,13 +133,12 @@ def score_photo(answer: Findings | Failure, case: Case, card: Card, extra: Extra
     _score_presence(found, scored, card)
     if found and found.gates:
         scored.row["gates"] = {name: [round(share, 4) for share in shares] for name, shares in found.gates.items()}
-    _score_false_lesions(answer, scored, card)
-    is_judged = not isinstance(answer, Findings) or answer.quality is not None or not answer.gradable_ok
-    if labels.quality in ("good", "reject") and is_judged:  # a model that refuses nothing judges no photo
-        good = labels.quality == "good"
-        chance = answer.quality.score if isinstance(answer, Findings) and answer.quality is not None else 0.0
-        scored.states[GRADABILITY] = BinaryState.of([good], [chance])
-        scored.decisions[GRADABILITY] = _decision(good, found is not None)
+    _score_false_lesions(answer, found, scored, card)
+    if judges and labels.quality in ("good", "reject"):
+        quality = answer.quality if isinstance(answer, Findings) else None
+        chance = float(found is not None) if quality is None else quality.score
+        scored.states[GRADABILITY] = BinaryState.of([labels.quality == "good"], [chance])
+        scored.decisions[GRADABILITY] = _decision(labels.quality == "good", found is not None)
     _score_extra(found, scored, extra or {})
     return scored
 
@@ -304,9 +305,8 @@ def _decision(truth: bool, predicted: bool | None) -> GradingState:
     return GradingState.of([int(truth)], [None if predicted is None else int(predicted)], 2)
 
 
-def _score_false_lesions(answer: Findings | Failure, scored: PhotoScore, card: Card) -> None:
+def _score_false_lesions(answer: Findings | Failure, found: Findings | None, scored: PhotoScore, card: Card) -> None:
     """On a healthy eye every lesion found is false."""
-    found = answer if isinstance(answer, Findings) and answer.gradable_ok else None
     sought = [code for code in LESIONS if code in card.outlined]
     if not sought or scored.case.dataset in NOISY_GRADE_SETS or not _is_healthy(answer, scored, card):
         return
