@@ -53,6 +53,23 @@ def make_row(
     """Trains a run in `folder` or resumes it, scores it on its test fold, counts its cost, and puts it into the
     table."""
     train(recipe, learned, folder, fold, command=command, progress=tracked, processes=processes)
+    store_row(folder, scored, table)
+
+
+def make_row_so_far(
+    recipe: Recipe, learned: Sequence[Case], scored: Sequence[Case], folder: Path, fold: int, table: Path
+) -> None:
+    """As `make_row`, but of a training that has begun and is not continued: its best epoch so far is scored."""
+    from funduscope.training.initialization import START
+    from funduscope.training.train_network import split
+    from funduscope.training.validation import finish
+
+    finish(folder, split(list(learned), folder, fold, START, True, recipe, tracked), START, tracked)
+    store_row(folder, scored, table)
+
+
+def store_row(folder: Path, scored: Sequence[Case], table: Path) -> None:
+    """Scores a run on its test fold, counts its cost, and puts it into the table."""
     score_runs(folder, scored, every_set=True, progress=tracked, wanted_parts=("test",))
     with tempfile.TemporaryDirectory() as kept:
         bundle(folder, Path(kept) / folder.name)

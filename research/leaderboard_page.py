@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from research.bundles import unpack
-from research.published import RESULTS, ROWS
+from research.published import RESULTS, ROWS, has_ended
 
 from funduscope.compare import markdown
 from funduscope.compare.charts import COLORS, MARKERS, draw_costs, draw_forest, encode_figure
@@ -137,10 +137,15 @@ def target_words(runs: Sequence[Run]) -> list[str]:
 
 
 def missing_words(runs: Sequence[Run]) -> list[str]:
-    """Designs without a row; empty where each has one."""
+    """Designs whose training has not ended, and those without a row."""
     there = {run.name for run in runs}
+    unended = [
+        f"{run.name}: its training was stopped after epoch {len(run.journal)}, before it ran out of epochs or patience."
+        for run in runs
+        if not has_ended(run.recipe, run.journal)
+    ]
     names = [row.name for row in ROWS if row.name not in there]
-    return [f"Without a row so far: {listed(names)}."] if names else []
+    return [*unended, *([f"Without a row so far: {listed(names)}."] if names else [])]
 
 
 def draw_validation(runs: Sequence[Run]) -> Figure:

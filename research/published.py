@@ -2,6 +2,7 @@
 
     python -m research.published --data DATA --runs RUNS               all rows that are not stored yet
     python -m research.published --data DATA --runs RUNS --only NAME   these rows alone; repeatable
+    python -m research.published --data DATA --runs RUNS --only NAME --so-far   a training that stopped, as it stands
     python -m research.published --list                                the rows
     python -m research.published --unpack FOLDER                       the stored rows as folders of runs
     python -m research.published --pack FOLDER                         such folders back into the table
@@ -10,23 +11,25 @@ Each row is a recipe of `published/`: folds 2 to 4 teach it, three fifths of the
 so that all of its epochs are three fifths of their budget in pixels (of `moe_deeplab`, which has ten steps an epoch
 whatever the photos, all of it; at half the size a quarter of either); fold 1 chooses the epoch, and ends the training
 after five judgments without a better one. What else differs from the file is in `ROWS`. A row that was begun continues;
-one that is stored in results/published.jsonl.gz is skipped.
+one whose training has ended and which is stored in results/published.jsonl.gz is skipped.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from research.bundles import add, make_row, read_table, unpack
+from research.bundles import add, make_row, make_row_so_far, unpack
 
 from funduscope.data.case import Case
 from funduscope.data.sources import read_data
 from funduscope.recipe import Recipe
+from funduscope.training.train import Run
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 RESULTS: Final = ROOT / "results" / "published.jsonl.gz"
@@ -81,13 +84,38 @@ def make(
     results: Path = RESULTS,
     changes: Sequence[str] = (),
     processes: int = 1,
+    *,
+    so_far: bool = False,
 ) -> None:
     """Trains the row or resumes it, scores it on fold 0 of every data set, counts its cost, and stores all that.
 
-    changes: of the budget, for tests. processes: see `train`."""
+    changes: of the budget, for tests. processes: see `train`. so_far: learns nothing more, and scores the best epoch.
+    """
     recipe = row.recipe(changes)
     learned = [case for case in cases if case.dataset in recipe.sampling.datasets()]
-    make_row(recipe, learned, cases, runs / row.name, 0, results, row.command, processes)
+    folder = runs / row.name
+    if so_far:
+        make_row_so_far(recipe, learned, cases, folder, 0, results)
+    else:
+        make_row(recipe, learned, cases, folder, 0, results, row.command, processes)
+
+
+def has_ended(recipe: Recipe, journal: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a training is over, by its last epoch or by its patience."""
+    best = max((line["epoch"] for line in journal if line.get("best")), default=0)
+    last = max((line["epoch"] for line in journal), default=0)
+    settings = recipe.training
+    return last >= settings.epochs or last - best >= settings.patience
+
+
+def is_stored(row: Row, results: Path = RESULTS) -> bool:
+    """Whether the table has the row of a training that has ended."""
+    with tempfile.TemporaryDirectory() as folder:
+        unpack(results, Path(folder))
+        if not (Path(folder) / row.name).is_dir():
+            return False
+        run = Run(Path(folder) / row.name)
+        return has_ended(run.recipe, run.journal)
 
 
 def asked() -> argparse.Namespace:
@@ -97,6 +125,7 @@ def asked() -> argparse.Namespace:
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "published")
     parser.add_argument("--only", action="append", choices=[row.name for row in ROWS], metavar="NAME")
     parser.add_argument("--processes", type=int, default=1, help="that share each batch, a core each")
+    parser.add_argument("--so-far", action="store_true", help="score the best epoch so far; learn nothing more")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--unpack", type=Path, metavar="FOLDER")
     parser.add_argument("--pack", type=Path, metavar="FOLDER")
@@ -113,13 +142,13 @@ def main() -> int:
     for folder in sorted(given.pack.iterdir()) if given.pack else ():
         add(RESULTS, folder)
     for row in given.rows if given.list else ():
-        print(f"{row.name}: {'stored' if row.name in read_table(RESULTS) else row.command}")
+        print(f"{row.name}: {'stored' if is_stored(row) else row.command}")
     cases = read_data(given.data) if given.data else []
     for row in given.rows if cases else ():
-        if row.name in read_table(RESULTS):  # another process may have stored it in the meantime
+        if is_stored(row):  # another process may have stored it in the meantime
             print(f"{row.name} is stored already")
             continue
-        make(row, cases, given.runs, processes=given.processes)
+        make(row, cases, given.runs, processes=given.processes, so_far=given.so_far)
     return 0
 
 

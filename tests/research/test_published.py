@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
-from research.published import ROWS, Row
+from research.bundles import read_table
+from research.published import ROWS, Row, has_ended, is_stored, make
+from tests import less_work
+from tests.research.test_study import TINY
 
 from funduscope.compare.ablation_pairs import differing
+from funduscope.data.prepare import CACHE_VARIABLE
+from funduscope.data.sources import read_data
 from funduscope.recipe import Recipe, builtin_recipes
+from funduscope.testing.drawn_eyes import write_idrid
+from funduscope.training.journal import Journal
 
 
 def test_every_published_recipe_has_a_row() -> None:
@@ -21,3 +31,41 @@ def test_a_row_keeps_its_authors_epochs_batch_and_rates(row: Row) -> None:
     assert differing(recipe, file) - {"training"} <= {"encoder", "views"}
     half = recipe.views.whole_px / file.views.whole_px
     assert half == pytest.approx(0.5 if row.name.endswith("-half") else 1, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "best", "ended"), [(3, 3, False), (30, 30, True), (8, 3, True), (8, 4, False)], ids=str
+)
+def test_a_training_has_ended_by_its_last_epoch_or_its_patience(epochs: int, best: int, ended: bool) -> None:
+    journal = [{"epoch": epoch, "best": epoch == best} for epoch in range(1, epochs + 1)]
+    assert has_ended(ROWS[0].recipe(), journal) == ended
+
+
+@pytest.mark.slow
+def test_a_training_that_was_stopped_is_scored_as_it_stands_and_can_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    less_work.draw_less(monkeypatch.setattr)
+    write_idrid(tmp_path / "idrid", graded=20, masked=10, width_px=400)
+    cases, row, results = read_data([tmp_path / "idrid"]), ROWS[0], tmp_path / "rows.jsonl.gz"
+    shorter = [*TINY, "training.epochs=2", "training.judge_every=1"]
+    written = Journal.write
+
+    def stopped(self: Journal, line: dict[str, Any]) -> None:
+        if line["epoch"] == 2:
+            raise KeyboardInterrupt
+        written(self, line)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Journal, "write", stopped)
+        make(row, cases, tmp_path / "runs", results, shorter)
+    make(row, cases, tmp_path / "runs", results, shorter, so_far=True)
+    (name, files), *others = read_table(results).items()
+    assert (name, others) == (row.name, [])
+    assert files["journal.jsonl"][0][1][0] == 1
+    assert "scores/test/scores.json" in files
+    assert not is_stored(row, results)
+
+    make(row, cases, tmp_path / "runs", results, shorter)
+    assert is_stored(row, results), "its last epoch was trained"
