@@ -80,7 +80,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("photo", nargs="?", type=Path, help="a JPEG; by default one of IDRiD's, or a drawn eye")
     parser.add_argument("--runs", type=int, default=5, help="runs that count, after one that does not (default 5)")
-    parser.add_argument("--model", help="an ONNX file or a run folder; by default the shipped model")
+    parser.add_argument("--model", help="default, fast, an ONNX file or a run folder")
     return parser.parse_args()
 
 

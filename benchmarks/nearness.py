@@ -100,7 +100,7 @@ def grades(model: Predictor, cases: Sequence[Case]) -> list[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("model", help="an ONNX file or a run's folder")
+    parser.add_argument("model", help="default, fast, an ONNX file or a run folder")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--fold", type=int, required=True)
     parser.add_argument("--sizes", type=int, nargs="+", default=[1440, 1216, 1024, 768])

@@ -120,7 +120,7 @@ def _words(value: float | None) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("model", help="an ONNX file or a run's folder")
+    parser.add_argument("model", help="default, fast, an ONNX file or a run folder")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--fold", type=int, required=True)
     parser.add_argument("--most", type=int, default=10_000, help="photos of a data set")

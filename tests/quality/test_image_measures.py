@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from funduscope.quality.image_measures import filled_below, has_color, thumbnail
+from funduscope.quality.image_measures import filled_below, has_color
 from funduscope.testing.drawn_eyes import draw_eye
 
 EYE = draw_eye(3, grade=2, dme=0, width_px=600).pixels
@@ -41,14 +41,3 @@ def test_bars_on_both_sides_are_no_damage() -> None:
     bar = np.zeros((150, EYE.shape[1], 3), np.uint8)
     assert filled_below(np.vstack([bar, EYE, bar])) == 0.0
     assert filled_below(np.zeros((200, 200, 3), np.uint8)) == 0.0
-
-
-def test_a_thumbnail_lies_where_the_photo_does() -> None:
-    """Of a photo ten times as large: the same picture as by averaging every pixel, to a level, at the same place."""
-    large = cv2.resize(EYE, None, fx=4, fy=4, interpolation=cv2.INTER_CUBIC)
-    small, scale = thumbnail(large, 256)
-    assert max(small.shape[:2]) == 256
-    assert scale == pytest.approx(256 / max(large.shape[:2]))
-    plain = cv2.resize(large, small.shape[1::-1], interpolation=cv2.INTER_AREA)
-    assert np.abs(small.astype(int) - plain).mean() < 1.0
-    assert np.percentile(np.abs(small.astype(int) - plain), 99) < 12

@@ -57,9 +57,10 @@ def test_a_training_that_was_stopped_is_scored_as_it_stands_and_can_go_on(
             raise KeyboardInterrupt
         written(self, line)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(Journal, "write", stopped)
-        make(row, cases, tmp_path / "runs", results, shorter)
+        with pytest.raises(KeyboardInterrupt):
+            make(row, cases, tmp_path / "runs", results, shorter)
     make(row, cases, tmp_path / "runs", results, shorter, so_far=True)
     (name, files), *others = read_table(results).items()
     assert (name, others) == (row.name, [])

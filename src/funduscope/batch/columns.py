@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from funduscope.batch.reader import files_folder
+from funduscope.batch.reader import MEASURES, files_folder
 from funduscope.batch.store import KNOWN, StoredResult
 from funduscope.inference.anatomy import QUADRANTS
 from funduscope.inference.card import Card
@@ -112,9 +112,9 @@ def files_place(files: str, place: str | None, name: str, code: str | None) -> s
     return f"{files}/{files_folder(place, name)}" if files and place and code is None else None
 
 
-def measure_columns(names: Sequence[str]) -> list[Column]:
+def measure_columns() -> list[Column]:
     """Measures of light and sharpness (quality/image_measures.py)."""
-    return [Column(name, "float", lambda one, name=name: (one.measures or {}).get(name)) for name in names]
+    return [Column(name, "float", lambda one, name=name: (one.measures or {}).get(name)) for name in MEASURES]
 
 
 LESION_COLUMNS: Final = (

@@ -19,7 +19,7 @@ from funduscope.batch.batch_html import page
 from funduscope.batch.columns import LESION_COLUMNS, Column, finding_columns, measure_columns, place_columns
 from funduscope.batch.patients import PATIENT_COLUMNS, patient_rows, sorting_key
 from funduscope.batch.photo_list import PhotoList, open_list
-from funduscope.batch.reader import MEASURES, ReadingSettings, places_without_files, remove_old_files
+from funduscope.batch.reader import ReadingSettings, places_without_files, remove_old_files
 from funduscope.batch.readers import Job, read_all
 from funduscope.batch.store import Result, Store
 from funduscope.batch.tables import lesion_rows, write_csv, write_parquet
@@ -145,7 +145,7 @@ def _check_columns(model: Model, columns: Sequence[str], files: str) -> None:
     repeated = [name for name in columns if list(columns).count(name) > 1]
     if repeated:
         raise CodedError("E_CONFIG", f"--column {repeated[0]} was given twice; expected each column once")
-    findings = [*finding_columns(model.card, (), files), *measure_columns(MEASURES)]
+    findings = [*finding_columns(model.card, (), files), *measure_columns()]
     for own in (findings, [*place_columns(()), *LESION_COLUMNS]):
         names = [*(column.name for column in own), *columns]
         twice = [name for name in columns if names.count(name) > 1]
@@ -176,7 +176,7 @@ def _versions() -> dict[str, str]:
 
 
 def _write_tables(store: Store, out: Path, found: Sequence[Column], columns: Sequence[str]) -> None:
-    found = [*found, *measure_columns(MEASURES)]
+    found = [*found, *measure_columns()]
     write_parquet(out / "findings.parquet", found, store.results(where=_ANSWERED))
     of_photo = [replace(column, value=partial(_of_photo, column)) for column in place_columns(columns)]
     write_parquet(

@@ -19,8 +19,8 @@ from funduscope.compare.corruptions import CORRUPTIONS, DESCRIPTIONS, corrupted_
 from funduscope.compare.run_folder import CORRUPTED, COST, PARTS, TRAINING, read_if_there
 from funduscope.compare.score_kinds import pack
 from funduscope.data.case import Case
+from funduscope.data.fingerprint import fingerprint
 from funduscope.data.folds import share_of
-from funduscope.data.prepare import content_of
 from funduscope.data.splits import SplitPlan
 from funduscope.evaluation.score_photo import can_score, score_stream
 from funduscope.evaluation.scores import PhotoScore, summarize
@@ -33,7 +33,6 @@ from funduscope.inference.runtime import digest_of
 from funduscope.progress import Progress
 from funduscope.recipe import Recipe
 from funduscope.version import __version__
-from funduscope.vocabulary import FURTHER_TASKS
 
 SELDOM: Final = ("diaretdb1", "eyepacs400")
 """Data sets that are scored only with `every_set`: a photo takes a third of a second."""
@@ -117,20 +116,10 @@ def _made_by(predictor: Predictor, part: str) -> dict[str, Any]:
 
 def labels_of(cases: Sequence[Case]) -> dict[str, str]:
     """By data set a hash of its photos and labels: scores are made again after either was changed."""
-    digests: dict[str, Any] = defaultdict(hashlib.sha256)
-    for case in sorted(cases, key=lambda case: case.key):
-        digest = digests[case.dataset]
-        one = case.labels
-        masks = [*sorted(one.masks.items()), *([("negatives", one.negatives)] if one.negatives else [])]
-        files = [(name, path) for name, mask in masks for path in mask.paths or (None,)] + sorted(one.votes.items())
-        values = (one.grade, one.dme, one.possible_classes("dme"), one.quality, one.disc_xy, one.fovea_xy)
-        further = [(one.class_of(task.name), one.possible_classes(task.name), task.name) for task in FURTHER_TASKS]
-        drawn = (sorted(one.experts.items()), sorted(one.boxes.items()))
-        unlike = [(code, mask.empty) for code, mask in sorted(one.masks.items()) if mask.empty != "error"]
-        digest.update(repr((case.key, case.visit, values, drawn, *further, *unlike)).encode() + content_of(case.path))
-        for name, path in files:
-            digest.update(name.encode() + (path.read_bytes() if path and path.is_file() else b"absent"))
-    return {dataset: digest.hexdigest() for dataset, digest in digests.items()}
+    by_dataset: dict[str, list[Case]] = defaultdict(list)
+    for case in cases:
+        by_dataset[case.dataset].append(case.in_fold(None))
+    return {dataset: fingerprint(its) for dataset, its in by_dataset.items()}
 
 
 def _is_there(folder: Path, cases: Sequence[Case], hashes: set[str], labels: dict[str, str]) -> bool:

@@ -7,7 +7,7 @@ import hashlib
 import os
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from funduscope.atomic import replacing
@@ -132,12 +132,19 @@ def share_of(cases: list[Case], share: float) -> list[Case]:
     return [case for case in cases if (case.dataset, case.visit) in kept]
 
 
-def write_folds(cases: Iterable[Case], path: Path) -> None:
-    """Writes the cases that have a fold as a `folds.csv`, which `read_folds` reads back."""
+def write_folds(cases: Iterable[Case], path: Path, further: Mapping[str, Callable[[Case], str]] | None = None) -> None:
+    """Writes the cases that have a fold as a `folds.csv`, which `read_folds` reads back.
+
+    further: columns after those of a data set's own, and what they say of a case.
+    """
+    added = further or {}
     with replacing(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows((*fold_key(case), case.visit, case.fold) for case in cases if case.fold is not None)
+        writer.writerow((*COLUMNS, *added))
+        placed = (case for case in cases if case.fold is not None)
+        writer.writerows(
+            (*fold_key(case), case.visit, case.fold, *(say(case) for say in added.values())) for case in placed
+        )
 
 
 def _kind(case: Case) -> tuple[str, int | None, bool]:

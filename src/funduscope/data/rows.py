@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
 from funduscope.data.case import LabelError, Laterality, Point, Quality
+from funduscope.vocabulary import GRADES
 
 SHEET_SUFFIXES = (".csv", ".xlsx")
 _MAX_BYTES: Final = 200_000_000
@@ -100,14 +101,14 @@ class Row:
             raise self.error(column, f"is {value!r}; expected {expected}")
         return int(number)
 
-    def grade(self, column: str, highest: int = 4) -> int | None:
-        """A DR grade, a number from 0 to `highest` or a word ("No DR", "Mild"); `None` if the cell is empty."""
+    def grade(self, column: str) -> int | None:
+        """A DR grade, a number from 0 to 4 or a word ("No DR", "Mild"); `None` if the cell is empty."""
         text = self.text(column)
         word = grade_word(text)
         if word is None and text[:1].isalpha():
             words = "No DR, Mild, Moderate, Severe, PDR"
-            raise self.error(column, f"is {text!r}; expected 0 to {highest} or one of {words}; nothing where unknown")
-        return self.integer(column, highest) if word is None else word
+            raise self.error(column, f"is {text!r}; expected 0 to 4 or one of {words}; nothing where unknown")
+        return self.integer(column, len(GRADES) - 1) if word is None else word
 
     def number_at(self, column: str) -> float | None:
         """A finite number; `None` if the cell is empty."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from funduscope.atomic import file_sha256, replacing
+from funduscope.atomic import file_sha256
 from funduscope.data.case import Case
-from funduscope.data.folds import COLUMNS, TABLE, Place, fold_key, read_folds
+from funduscope.data.folds import TABLE, Place, fold_key, read_folds, write_folds
 from funduscope.data.rows import read_sheet
 
 SHA256 = "sha256"
@@ -71,11 +70,7 @@ class RunFolds:
     @staticmethod
     def write(cases: Sequence[Case], path: Path) -> None:
         """Writes the cases that have a fold, which `read` reads back; so does `read_folds`."""
-        with replacing(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow((*COLUMNS, SHA256))
-            placed = (case for case in cases if case.fold is not None)
-            writer.writerows((*fold_key(case), case.visit, case.fold, _digest(case.path)) for case in placed)
+        write_folds(cases, path, {SHA256: lambda case: _digest(case.path)})
 
 
 def _digest(path: Path) -> str:

@@ -42,7 +42,7 @@ def page(
 
     name: of the data set; findings: in the order of `finding.ordered`; thumbnail: a file's name to a small JPEG.
     """
-    kinds = [list(each) for _, each in groupby(sorted(findings, key=_by_kind), key=_by_kind)]
+    kinds = [list(each) for _, each in groupby(findings, key=lambda one: (one.severity, one.kind))]
     sections = [_section(each, thumbnail) for each in progress(kinds, "Drawing the page", len(kinds))]
     values = {
         "name": name,
@@ -55,11 +55,6 @@ def page(
         "with_code": _with_code,
     }
     return render("doctor/page/page.html.j2", values, style="doctor/page/page.css", script="doctor/page/page.js")
-
-
-def _by_kind(one: Finding) -> tuple[int, int]:
-    """Sort key: severity, then the order of `KINDS`; a kind with several severities has several sections."""
-    return SEVERITIES.index(one.severity), list(KINDS).index(one.kind)
 
 
 def _section(findings: Sequence[Finding], thumbnail: Thumbnail) -> dict[str, Any]:

@@ -92,7 +92,7 @@ def find_field_of_view(pixels: np.ndarray) -> FieldOfView | None:
     the photo's longer side (`is_edgeless`). None for an image of one color. If the photo lies in a frame, a window or a
     page, or its surround contains letters, `part` is the rectangle to keep. Of several photos the largest is returned.
     """
-    small = _thinned(pixels)
+    small, _ = thumbnail(pixels, SEARCH_SIDE_PX)
     found, edge = _searched(pixels, _smoothed(small))
     if found is None:
         return None
@@ -125,7 +125,9 @@ def _has_two_halves(pixels: np.ndarray) -> bool:
     ):
         if min(first.shape[:2]) < MIN_PART_PX:
             continue
-        (one, edge), (other, edge_of_other) = (_searched(half, _smoothed(_thinned(half))) for half in (first, second))
+        (one, edge), (other, edge_of_other) = (
+            _searched(half, _smoothed(thumbnail(half, SEARCH_SIDE_PX)[0])) for half in (first, second)
+        )
         if one is not None and other is not None and min(edge, edge_of_other) >= CLEAR_EDGE:
             moved = replace(other, x_px=other.x_px + across, y_px=other.y_px + down)
             small, large = sorted((one, moved), key=lambda field: field.radius_px)
@@ -154,7 +156,7 @@ def _in_parts(pixels: np.ndarray, small: np.ndarray, offset: tuple[int, int], de
         cut, there = pixels[y:end_y, x:end_x], (offset[0] + x, offset[1] + y)
         if min(cut.shape[:2]) < MIN_PART_PX:
             continue
-        copy = _thinned(cut)
+        copy, _ = thumbnail(cut, SEARCH_SIDE_PX)
         found, edge = _searched(cut, _smoothed(copy))
         if found is None:
             continue
@@ -191,15 +193,17 @@ def _searched(pixels: np.ndarray, small: np.ndarray) -> tuple[FieldOfView | None
     return field, best_score
 
 
-def _thinned(pixels: np.ndarray) -> np.ndarray:
-    """A copy (h, w, 3) uint8, at most `SEARCH_SIDE_PX` on its longer side."""
-    step = max(1, max(pixels.shape[:2]) // (2 * SEARCH_SIDE_PX))
+def thumbnail(pixels: np.ndarray, longest_px: int) -> tuple[np.ndarray, float]:
+    """A copy (h, w, 3) uint8, at most `longest_px` on its longer side, and its scale.
+
+    Of a large photo only every few-th pixel is averaged: all of 12 megapixels cost more than what the copy is for.
+    """
     height, width = pixels.shape[:2]
-    shrink = min(1.0, SEARCH_SIDE_PX / max(height, width))
-    size = max(1, round(width * shrink)), max(1, round(height * shrink))
-    # Averaging all of 12 megapixels costs more than the search itself; every fourth pixel each way is enough.
+    scale = min(1.0, longest_px / max(height, width))
+    step = max(1, int(0.5 / scale))
     thin = np.ascontiguousarray(pixels[step // 2 :: step, step // 2 :: step])
-    return cv2.resize(thin, size, interpolation=cv2.INTER_AREA)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return cv2.resize(thin, size, interpolation=cv2.INTER_AREA), scale
 
 
 def _smoothed(small: np.ndarray) -> np.ndarray:

@@ -10,10 +10,10 @@ from typing import Final
 import cv2
 import numpy as np
 
-from funduscope.imaging.field_of_view import FieldOfView
+from funduscope.imaging.field_of_view import FieldOfView, thumbnail
 from funduscope.imaging.framing import Frame
 from funduscope.imaging.vessels import SIDE_PX, vesselness
-from funduscope.quality.image_measures import circle_in_photo, thumbnail
+from funduscope.quality.image_measures import circle_in_photo
 
 _FIELD: Final = 0.9
 """Colors and edges are measured within this part of the radius."""

@@ -11,7 +11,7 @@ from typing import Final
 import cv2
 import numpy as np
 
-from funduscope.imaging.field_of_view import FieldOfView
+from funduscope.imaging.field_of_view import FieldOfView, thumbnail
 from funduscope.imaging.framing import Frame
 
 FRAME_PX: Final = 320
@@ -43,18 +43,6 @@ _FIELD: Final = 0.9
 def small_frame(framed: Frame, pixels: np.ndarray) -> Frame:
     """The same eye of a photo (H, W, 3) uint8 in a frame of `FRAME_PX`, or of its own width where that is less."""
     return framed.resampled(pixels, min(FRAME_PX, max(64, framed.transform.size_px)))
-
-
-def thumbnail(pixels: np.ndarray, longest_px: int) -> tuple[np.ndarray, float]:
-    """A copy of a photo (H, W, 3) uint8 whose longer side is `longest_px`, and its scale.
-
-    Of a large photo only every few-th pixel is averaged: all of 12 megapixels cost more than the measures themselves.
-    """
-    scale = longest_px / max(pixels.shape[:2])
-    step = max(1, int(0.5 / scale))
-    thin = np.ascontiguousarray(pixels[step // 2 :: step, step // 2 :: step])
-    size = max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale))
-    return cv2.resize(thin, size, interpolation=cv2.INTER_AREA), scale
 
 
 def has_color(pixels: np.ndarray, part: tuple[int, int, int, int]) -> bool:

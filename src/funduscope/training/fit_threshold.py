@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import cv2
 import numpy as np
 
 from funduscope.inference.objects import MIN_PPM, Components
@@ -114,11 +113,7 @@ def by_area(photo: ThresholdPhoto, threshold: float) -> FrocState:
 
 def largest_area(photo: ThresholdPhoto, threshold: float) -> int:
     """Pixels of the largest component at that threshold."""
-    mask = photo.probs >= threshold * 255
-    if not mask.any():
-        return 0
-    stats = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)[2]
-    return int(stats[1:, cv2.CC_STAT_AREA].max())
+    return int(Components.of(photo.probs >= threshold * 255).areas.max(initial=0))
 
 
 def false_share(largest: Sequence[int], datasets: Sequence[str], smallest_px2: float) -> float:
