@@ -86,7 +86,7 @@ def lesions(model: Predictor, cases: Sequence[Case], sizes: Sequence[int]) -> li
 def grades(model: Predictor, cases: Sequence[Case]) -> list[str]:
     """Two rows: the whole eye once, and its mirror image, too."""
     rows = [row for row in ROWS if row[1] in GRADED]
-    lines = [f"| whole view | {' | '.join(row[0] for row in rows)} |", "|---" * (1 + len(rows)) + "|"]
+    lines = [f"| whole view, by itself | {' | '.join(row[0] for row in rows)} |", "|---" * (1 + len(rows)) + "|"]
     for mirrored in (False, True):
         card = replace(model.card, mirrored=mirrored, structures=(), close=())
         view = Predictor(model.runtime, card)

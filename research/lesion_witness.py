@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from benchmarks.unseen import must_have_kept
 from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
 from funduscope.data.case import Case
@@ -57,6 +58,8 @@ def measure(given: argparse.Namespace) -> None:
     photo_model = load(given.photo) if given.photo else lesions
     assert isinstance(lesions, Predictor)
     assert isinstance(photo_model, Predictor)
+    for one in (lesions, photo_model):
+        must_have_kept(one.card)
     done = {json.loads(line)["key"] for line in given.out.open()} if given.out.is_file() else set()
     cases = [case for case in read_data([given.data]) if case.labels.grade is not None and case.fold in given.folds]
     with given.out.open("a") as file:

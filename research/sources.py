@@ -207,6 +207,9 @@ def main() -> None:
     if given.list:
         print("\n".join(row.command() for row in ROWS))
     if given.data:
+        stale = [name for name, row in read_table().items() if row["command"] not in {one.command() for one in ROWS}]
+        if stale:
+            parser.error(f"{TABLE.name} holds rows of earlier commands ({', '.join(stale)}): move it away first")
         kept_away = SplitPlan.of(read_data([given.data]), FOLD).test
         for row in ROWS:
             if given.only and row.name not in given.only:

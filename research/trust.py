@@ -19,6 +19,7 @@ import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
@@ -105,16 +106,23 @@ def looks(predictor: Predictor, data: Path, fold: int) -> Iterator[Seen]:
                 yield look(predictor, job, "as it is", draws[seed % len(draws)](np.random.default_rng(seed)))
 
 
-def keep(file: Path, rows: list[Seen], model: str) -> None:
+def shipped_tests() -> str:
+    """A hash of the files that decide which photo is refused."""
+    models = resources.files("funduscope") / "models"
+    files = [(models / name).read_bytes() for name in ("fundus.json", "gradability.json")]
+    return hashlib.sha256(b"".join(files)).hexdigest()
+
+
+def keep(file: Path, rows: list[Seen], made_of: str) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     names = ("dataset", "key", "visit", "fold", "kind", "grade", "score", "refused")
-    words = json.dumps([model, [[getattr(row, name) for name in names] for row in rows]])
+    words = json.dumps([made_of, [[getattr(row, name) for name in names] for row in rows]])
     probs, features = (np.stack([getattr(row, name) for row in rows]) for name in ("probs", "features"))
     np.savez_compressed(file, probs=probs, features=features.astype(np.float16), words=np.array(words))
 
 
-def kept(file: Path, model: str) -> list[Seen]:
-    """What is in the cache of that model; none if it is of another."""
+def kept(file: Path, made_of: str) -> list[Seen]:
+    """What is in the cache; nothing if something else made it."""
     if not file.is_file():
         return []
     held = np.load(file, allow_pickle=False)
@@ -122,7 +130,7 @@ def kept(file: Path, model: str) -> list[Seen]:
     arrays = zip(held["probs"], held["features"].astype(np.float32), strict=True)
     return (
         [Seen(*word, probs=probs, features=own) for word, (probs, own) in zip(words, arrays, strict=True)]
-        if of == model
+        if of == made_of
         else []
     )
 
@@ -139,8 +147,9 @@ def main() -> int:
     card = predictor.card
     must_have_kept(card, given.fold)
     predictor = for_photo_tasks(predictor)
-    rows = kept(given.cache, predictor.runtime.sha256) or list(looks(predictor, given.data, given.fold))
-    keep(given.cache, rows, predictor.runtime.sha256)
+    made_of = f"{predictor.runtime.sha256} {shipped_tests()} fold {given.fold} of {given.data.resolve()}"
+    rows = kept(given.cache, made_of) or list(looks(predictor, given.data, given.fold))
+    keep(given.cache, rows, made_of)
     print(f"Model `{predictor.runtime.sha256[:16]}`, test fold {given.fold}.\n")
     for part in (conformal_tables, refusing_tables, distance_table):
         print("\n".join(part(rows, card, given.fold)) + "\n")

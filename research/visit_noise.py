@@ -23,14 +23,14 @@ import numpy as np
 from research.stored_answers import stored
 
 from funduscope.app.viewer_data import contours_of
-from funduscope.app.visit_comparison import ABSENT_FRAC, VisitComparison, compare_visits
+from funduscope.app.visit_comparison import ABSENT_FRAC, MIN_PPM, VisitComparison, compare_visits
 from funduscope.data.case import Case
 from funduscope.data.sources import read_data
 from funduscope.explain.inpaint import inpaint
 from funduscope.imaging.photo import Photo
 from funduscope.inference.findings import Findings
 from funduscope.inference.loading import load
-from funduscope.inference.objects import MIN_PPM
+from funduscope.inference.objects import MIN_PPM as OUTLINED_PPM
 from funduscope.inference.predictor import Predictor
 from funduscope.vocabulary import LESIONS
 
@@ -187,7 +187,7 @@ def print_noise(pairs: list[Pair], thresholds: Mapping[str, float]) -> None:
         single = alone(exposures, code)
         areas = np.sort(single[single[:, 1] < ABSENT_FRAC * thresholds[code], 0])[::-1]
         least = np.ceil(areas[allowed] + 1e-6) if len(areas) > allowed else 0
-        least = max(least, MIN_PPM[code])
+        least = max(least, OUTLINED_PPM[code])
         both = [(a, b) for pair in exposures for a, b, *_ in pair.changes[code] if a and b]
         moved = np.abs(np.diff(np.sqrt(np.array(both).reshape(-1, 2)), axis=1))
         print(f"| {code} | {least:.0f} | {np.percentile(moved, 99) if len(moved) else 0:.1f} |")

@@ -1,14 +1,14 @@
 """Fits the test of whether a picture is a fundus photograph, and prints how well it does on what it did not learn from.
 
-    python -m research.not_fundus --data DATA              the tables: true photos by folds, other pictures by family
+    python -m research.not_fundus --data DATA              the tables: true photos by source, other pictures by family
     python -m research.not_fundus --data DATA --write      also fits on everything and writes models/fundus.json
 
 True: photos of DATA, at most `--most` of a data set and all of grade 3 or more, as they are (EyePACS's `reject` is
 counted apart); every twentieth also spoiled in each way of
 gradability.py, in gray, in another camera's colors, small, on a screen, a page, in a frame, with a smaller and a wider
 field (surroundings.py); drawn eyes. Other: families of drawn pictures (papers.py, rounds.py, medical.py) and what
-installed packages carry (packaged.py). A true photo is judged by a fit without its fold and by a fit without its whole
-data set, another picture by a fit without its family, by one without its whole group, and by how unlike eyes it is
+installed packages carry (packaged.py). A true photo is judged by a fit without its source
+(both parts of IDRiD, which share photos, are one), another picture by a fit without its family, by one without its whole group, and by how unlike eyes it is
 alone, which needs no other picture. Measuring takes minutes and is kept in --cache. Needs scikit-learn,
 matplotlib, and the pictures of scikit-image and pydicom.
 """
@@ -235,6 +235,11 @@ def without(rows: list[Row], left_out: Callable[[Row], bool]) -> Mapping[str, st
     return {name_of(row): verdict(test, row) for row in rows if left_out(row)}
 
 
+def source_of(row: Row) -> str:
+    """IDRiD's parts show some photos twice, under other names, so they are one source."""
+    return "idrid" if row.family.startswith("idrid") else row.family
+
+
 def name_of(row: Row) -> str:
     return f"{row.sort} {row.name}"
 
@@ -266,20 +271,23 @@ def tables(rows: list[Row]) -> Iterator[str]:
 
 
 def _true_tables(rows: list[Row]) -> Iterator[str]:
-    """Every true photo, as it is and changed, by a fit without its data set."""
+    """Every true photo, as it is and changed, by a fit without its source."""
     eyes = [row for row in rows if row.sort != "other"]
     found: dict[str, str] = {}
-    for data_set in dict.fromkeys(row.family for row in eyes):
-        found |= without(rows, lambda row, data_set=data_set: row.sort != "other" and row.family == data_set)
+    for source in dict.fromkeys(source_of(row) for row in eyes):
+        found |= without(rows, lambda row, source=source: row.sort != "other" and source_of(row) == source)
     true = [row for row in eyes if row.sort in ("true", "sick", "drawn")]
     sick = f"of grade {SICK} or more"
     groups = {family: [row for row in true if row.family == family] for family in dict.fromkeys(r.family for r in true)}
-    groups |= {sick: [row for row in true if row.sort == "sick"], "all": true}
+    groups |= {
+        sick: [row for row in true if row.sort == "sick"],
+        "all but drawn eyes": [row for row in true if row.sort != "drawn"],
+    }
     keys = {row.name.removesuffix(" as it is") for row in true}
     for way in (*MILD, *SPOILED, "gray", "cast", "small", "border", "small in a border", *SURROUNDED):
         groups[way] = [row for row in eyes if row.name.removesuffix(f" {way}") in keys and row.sort in CHANGED]
     groups["rejected by EyePACS's graders"] = [row for row in eyes if row.sort == "rejected"]
-    yield "| true photos, by a fit without their data set | refused | answered as doubtful | of |"
+    yield "| true photos, by a fit without their source | refused | answered as doubtful | of |"
     yield "|---|---|---|---|"
     for name, mine in ((name, mine) for name, mine in groups.items() if mine):
         counts = [sum(found[name_of(row)] == kind for row in mine) for kind in ("refused", "unsure")]
