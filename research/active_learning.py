@@ -159,9 +159,8 @@ def compare(given: argparse.Namespace) -> None:
 
 def print_table(found: list[dict[str, tuple[float, ...]]]) -> None:
     """A line for each way of choosing. found: of each seed."""
-    print(
-        "| chosen by | kappa | accuracy | referable AUROC | log-likelihood | kappa less random's (± its standard deviation over seeds) | better in |"
-    )
+    head = "| chosen by | kappa | accuracy | referable AUROC | log-likelihood |"
+    print(f"{head} kappa less random's (± its standard deviation over seeds) | better in |")
     print("|---|---|---|---|---|---|---|")
     for name in found[0]:
         mine = np.array([one[name] for one in found])
