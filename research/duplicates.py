@@ -117,8 +117,8 @@ def _original(name: str) -> str:
     return name.split(": ", 2)[2] if name.startswith(COPY) else name
 
 
-def _report(twins: list[DuplicatePair], chosen: list[str], photos: int, seconds: float) -> None:
-    pairs = {frozenset((twin.first, twin.second)): twin for twin in twins}
+def _report(proved: list[DuplicatePair], chosen: list[str], photos: int, seconds: float) -> None:
+    pairs = {frozenset((pair.first, pair.second)): pair for pair in proved}
     sources = " | ".join(f"{source} found" for source in SOURCES)
     print(f"| copy | {sources} | all | called `same_photo` | mirror recognized |")
     print("|---|" + "---|" * (len(SOURCES) + 3))
@@ -127,12 +127,12 @@ def _report(twins: list[DuplicatePair], chosen: list[str], photos: int, seconds:
         for name in chosen:
             source = next(source for source, folder in SOURCES.items() if name.startswith(folder))
             by_source[source].append(pairs.get(frozenset((name, f"{COPY}{kind}: {name}"))))
-        found = [twin for held in by_source.values() for twin in held if twin is not None]
+        found = [pair for held in by_source.values() for pair in held if pair is not None]
         cells = [
-            _share(sum(twin is not None for twin in by_source[source]), len(by_source[source])) for source in SOURCES
+            _share(sum(pair is not None for pair in by_source[source]), len(by_source[source])) for source in SOURCES
         ]
-        one_photo = sum(twin.kind == "same_photo" for twin in found)
-        told = sum(twin.mirrored == (kind in ("mirrored", "all four")) for twin in found)
+        one_photo = sum(pair.kind == "same_photo" for pair in found)
+        told = sum(pair.mirrored == (kind in ("mirrored", "all four")) for pair in found)
         cells += [_share(len(found), len(chosen)), _share(one_photo, len(found)), _share(told, len(found))]
         print(f"| {kind} | " + " | ".join(cells) + " |")
     own = [pair for pair in pairs if not any(name.startswith(COPY) for name in pair)]

@@ -5,11 +5,11 @@
 
 True: photos of DATA, at most `--most` of a data set and all of grade 3 or more, as they are (EyePACS's `reject` is
 counted apart); every twentieth also spoiled in each way of gradability.py, in gray, in another camera's colors, small,
-on a screen, a page, in a frame, with a smaller and a wider field (surroundings.py); drawn eyes. Other: families of drawn
-pictures (papers.py, rounds.py, medical.py) and what installed packages carry (packaged.py). A true photo is judged by a
-fit without its source (both parts of IDRiD, which share photos, are one), another picture by a fit without its family,
-by one without its whole group, and by how unlike eyes it is alone, which needs no other picture. Measuring takes minutes
-and is kept in --cache. Needs scikit-learn, matplotlib, and the pictures of scikit-image and pydicom.
+on a screen, a page, in a frame, with a smaller and a wider field (surroundings.py); drawn eyes. Other: families of
+drawn pictures (papers.py, rounds.py, medical.py) and what installed packages carry (packaged.py). A true photo is
+judged by a fit without its source (both parts of IDRiD, which share photos, are one), another picture by a fit without
+its family, by one without its whole group, and by how unlike eyes it is alone, which needs no other picture. Measuring
+takes minutes and is kept in --cache. Needs scikit-learn, matplotlib, and the pictures of scikit-image and pydicom.
 """
 
 from __future__ import annotations

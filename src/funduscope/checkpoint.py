@@ -39,6 +39,8 @@ FORMAT = "funduscope-checkpoint/1"
 FACTORS, EMBEDDED = "factors", "checkpoint"
 BEST, LAST, PREVIOUS = "best.safetensors", "last.safetensors", "previous.safetensors"
 """In a run's folder: its best checkpoint; the one from which an interrupted training continues; the one before that."""
+STAGES = "stages"
+"""In the folder of a run in stages: that of the stages' own runs."""
 
 
 class CheckpointError(CodedError, RuntimeError):

@@ -10,6 +10,7 @@ import os
 import secrets
 import shutil
 import subprocess
+import sys
 import tarfile
 import tracemalloc
 import warnings
@@ -461,3 +462,22 @@ def test_an_entry_with_holes_is_refused(tmp_path: Path, kind: str) -> None:
     assert holed.problem is not None
     assert "holes" in holed.problem[1]
     assert photos.content(other.place, other.entry) == b"other"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names without valid Unicode are Linux's")
+def test_a_name_that_is_written_like_another_photos_is_no_silent_loss(tmp_path: Path) -> None:
+    for name in (b"bad\xff.jpg", b"bad\\udcff.jpg"):
+        (tmp_path / os.fsdecode(name)).write_bytes(b"\xff\xd8\xff")
+    problems = {one.place: one.problem for one in open_list(tmp_path)}
+    assert len(problems) == 2
+    assert problems["bad\\udcff.jpg"] is None
+    code, says = problems["bad\\udcff.jpg (2)"] or ("", "")
+    assert code == "E_NOT_FOUND"
+    assert "rename it" in says
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pipes among files")
+def test_a_pipe_with_a_photos_name_is_listed_and_never_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    os.mkfifo(tmp_path / "pipe")
+    assert [one.place for one in open_list(tmp_path)] == ["pipe.jpg"]

@@ -33,7 +33,7 @@ def given(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         asked.update(others, threads=reading.threads)
         for done in range(1, 601):
             clock[0] += 0.5
-            progress(BatchProgress(done, 600, done / 2))
+            progress(BatchProgress(done, 600, (done - 1) / 2))
         return {"photos": PHOTOS}
 
     monkeypatch.setattr("funduscope.batch.run.run_batch", run_batch)
@@ -47,11 +47,13 @@ def test_progress_is_a_json_line_a_minute(command: Command, given: dict[str, Any
     *lines, last = map(json.loads, out.splitlines())
     assert (code, err, last) == (0, "", {"event": "done", **PHOTOS})
     assert [line["done"] for line in lines] == [1, 121, 241, 361, 481], "the first photo, then one a minute"
+    assert lines[0] == {"event": "progress", "done": 1, "of": 600, "photos_per_s": None, "left_s": None}
     assert lines[1] == {"event": "progress", "done": 121, "of": 600, "photos_per_s": 2.0, "left_s": 240}
 
 
 def test_progress_for_people_says_rate_and_time_left(command: Command, given: dict[str, Any], tmp_path: Path) -> None:
     _, out, err = command("batch", tmp_path, "--out", tmp_path / "out")
+    assert err.splitlines()[0] == "1 of 600 photos", "what came before it was the start"
     assert err.splitlines()[1] == "121 of 600 photos, 2.0 a second, 4 min left"
     assert err.splitlines()[-1].endswith("60 s left")
     assert out.startswith("600 given, 600 read, 0 refused, 0 failed.\nOpen ")

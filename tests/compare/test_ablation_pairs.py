@@ -31,7 +31,7 @@ def effects_of(pair: AblationPair) -> dict[tuple[str, str], str]:
     return {(part, one.measure.title): verdict(one) for part, found in pair.found.items() for one in found}
 
 
-def test_fewer_tasks_and_nothing_else_are_twins_in_sharing(fabricate, recipe_of, tmp_path: Path) -> None:
+def test_fewer_tasks_and_nothing_else_are_a_pair_in_sharing(fabricate, recipe_of, tmp_path: Path) -> None:
     told = {"all": (recipe_of(), 0.1, 1, {}), "grades": (recipe_of("plain", *GRADES_ALONE), 0.98, 2, {})}
     pairs = only(find_ablation_pairs(runs_of(fabricate, tmp_path, told)))
     assert (pairs.about, pairs.more.name, pairs.less.name) == (SHARING, "all", "grades")
@@ -67,12 +67,12 @@ def test_numbers_and_devices_that_differ_are_said(fabricate, recipe_of, tmp_path
 
 
 @pytest.mark.parametrize("change", ["encoder.name=resnet18", "training.learning_rate=1e-3", "augment.mirror=0"])
-def test_runs_that_differ_in_more_are_no_twins(fabricate, recipe_of, tmp_path: Path, change: str) -> None:
+def test_runs_that_differ_in_more_are_no_pair(fabricate, recipe_of, tmp_path: Path, change: str) -> None:
     told = {"all": (recipe_of(), 0.7, 1, {}), "grades": (recipe_of("plain", *GRADES_ALONE, change), 0.7, 2, {})}
     assert find_ablation_pairs(runs_of(fabricate, tmp_path, told)) == []
 
 
-def test_experts_and_teachers_have_twins_too(fabricate, recipe_of, tmp_path: Path) -> None:
+def test_experts_and_teachers_make_pairs_too(fabricate, recipe_of, tmp_path: Path) -> None:
     told = {
         "plain": (recipe_of(), 0.7, 1, {}),
         "routed": (recipe_of("plain", "experts.kind=mixture"), 0.7, 2, {}),
@@ -101,14 +101,14 @@ TAUGHT = {"teachers": ["someone"]}
         (("experts.kind=mixture",), {"teachers": ["someone"]}, {"teachers": ["another"]}),
     ],
 )
-def test_runs_with_other_photos_teachers_or_first_weights_are_no_twins(
+def test_runs_with_other_photos_teachers_or_first_weights_are_no_pair(
     fabricate, recipe_of, tmp_path: Path, more: tuple[str, ...], about: dict, beside: dict
 ) -> None:
     told = {"more": (recipe_of("plain", *more), 0.7, 1, about), "less": (recipe_of(), 0.7, 2, beside)}
     assert find_ablation_pairs(runs_of(fabricate, tmp_path, told)) == []
 
 
-def test_twins_may_have_begun_with_the_same_weights_and_the_page_names_them(
+def test_pairs_may_have_begun_with_the_same_weights_and_the_page_names_them(
     fabricate, recipe_of, tmp_path: Path
 ) -> None:
     fewer = recipe_of("plain", *GRADES_ALONE)

@@ -136,6 +136,21 @@ def test_a_run_that_is_not_finished_stands_apart_and_alone_is_refused(fabricate,
         split_comparable(gather(folders[1:2]))
 
 
+def test_a_run_whose_thresholds_are_not_fixed_is_not_finished(fabricate, tmp_path: Path) -> None:
+    folder = fabricate(tmp_path / "run")
+    (folder / "best.safetensors").write_bytes(b"weights")
+    (run,) = gather([folder])
+    assert run.unfinished == "not finished: no thresholds yet"
+    (folder / "card.json").write_text("{}", "utf-8")
+    assert not gather([folder])[0].unfinished
+
+
+def test_a_training_in_stages_that_was_stopped_is_told_to_go_on(tmp_path: Path) -> None:
+    (tmp_path / "run" / "stages" / "lesions").mkdir(parents=True)
+    with pytest.raises(CompareError, match="has not ended: the same command continues it"):
+        gather([tmp_path / "run"])
+
+
 def test_what_a_run_did_not_learn_is_not_among_its_answers(fabricate, tmp_path: Path) -> None:
     less = fabricate(tmp_path / "less", not_learned=["dme", "MA"])
     runs = [fabricate(tmp_path / "all"), fabricate(tmp_path / "fold1", fold=1), less]
@@ -154,6 +169,7 @@ def test_the_page_from_bundles_is_the_page_from_the_runs(fabricate, tmp_path: Pa
     runs = [fabricate(tmp_path / "runs" / name, seed=seed, parts=PARTS) for seed, name in enumerate(("one", "two"))]
     for run in runs:
         (run / "best.safetensors").write_bytes(b"0" * 400_000)
+        (run / "card.json").write_text("{}", "utf-8")
         bundle(run, tmp_path / "kept" / run.name)
     kept = [tmp_path / "kept" / run.name for run in runs]
     pages = [compare_runs(folders, tmp_path / "out" / folders[0].parent.name).read_bytes() for folders in (runs, kept)]

@@ -68,6 +68,7 @@ def untrained(folder: Path, cases: list[Case], *changes: str) -> None:
     (folder / "recipe.toml").write_text(recipe.to_toml(), "utf-8")
     (folder / "run.json").write_text(json.dumps({"recipe": recipe.name, "fold": 0, "photos": {}}), "utf-8")
     (folder / "journal.jsonl").write_text('{"epoch": 1, "seconds": 2.5}\n', "utf-8")
+    (folder / "card.json").write_text("{}", "utf-8")
     write_folds(cases, folder / "folds.csv")
 
 
@@ -180,7 +181,7 @@ def test_rows_of_real_predictions_add_up_to_their_scores(compared: Path) -> None
                 assert value == pytest.approx(reported.value, abs=slack), (one.title, part)
 
 
-def test_the_page_shows_the_twins(compared: Path) -> None:
+def test_the_page_shows_the_pairs(compared: Path) -> None:
     text = (compared / "board.md").read_text("utf-8")
     assert "Single-task and multi-task: all and grades" in text
     assert "8 samples in 1 epoch at 64 px" in text

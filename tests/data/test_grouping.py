@@ -22,7 +22,7 @@ def _photo(path: Path, pixels: np.ndarray) -> None:
     Image.fromarray(np.ascontiguousarray(pixels)).save(path, quality=90)
 
 
-def test_folds_keep_twins_together_over_data_sets(tmp_path: Path) -> None:
+def test_folds_keep_duplicates_together_over_data_sets(tmp_path: Path) -> None:
     """One photo of a set stands, cropped, in another under another visit: both get one visit and one fold."""
     for place, seeds in (("one", range(6)), ("other", range(10, 14))):
         rows = ["path,dr,patient"]
@@ -46,14 +46,14 @@ def test_folds_keep_twins_together_over_data_sets(tmp_path: Path) -> None:
     assert make_clean_folds([]) == []
 
 
-def _placed_and_bare(folder: Path, twins_of: tuple[int, ...]) -> list[Case]:
+def _placed_and_bare(folder: Path, copies_of: tuple[int, ...]) -> list[Case]:
     """Six placed photos, and a bare set of as many visits as are named: a cropped copy of each of those photos. The
     last bare visit has two photos, of which the other one has no duplicate."""
     cases = []
     for seed in range(6):
         _photo(folder / f"{seed}.jpg", draw_eye(seed, width_px=400).pixels)
         cases.append(Case(f"set/{seed}", "set", str(seed), folder / f"{seed}.jpg", f"set {seed}", Labels(), seed % 3))
-    for seed in twins_of:
+    for seed in copies_of:
         _photo(folder / f"own{seed}.jpg", draw_eye(seed, width_px=400).pixels[4:-4, 12:-12])
         cases.append(Case(f"own/{seed}", "own", str(seed), folder / f"own{seed}.jpg", f"own {seed}", Labels()))
     _photo(folder / "own9.jpg", draw_eye(9, width_px=400).pixels)
@@ -61,7 +61,7 @@ def _placed_and_bare(folder: Path, twins_of: tuple[int, ...]) -> list[Case]:
     return cases
 
 
-def test_a_bare_photo_goes_where_its_twin_is(tmp_path: Path) -> None:
+def test_a_bare_photo_goes_where_its_duplicate_is(tmp_path: Path) -> None:
     """A copy of a public photo must not be in a training whose test holds that photo."""
     cases = _placed_and_bare(tmp_path, (1, 2))
     found = {

@@ -22,7 +22,7 @@ from funduscope.duplicates.store import Store, StoredDescriptors
 from funduscope.testing.drawn_eyes import draw_eye
 
 
-def _twin(kind: Kind = "same_photo", first: str = "a/one.jpg", second: str = "b/two.jpg") -> DuplicatePair:
+def _pair(kind: Kind = "same_photo", first: str = "a/one.jpg", second: str = "b/two.jpg") -> DuplicatePair:
     return DuplicatePair(
         first, second, kind, Registration(np.eye(2, 3), False, 0.2, 0.9, 60, 0.95, 0.97), {"score": 0.97}
     )
@@ -47,8 +47,8 @@ def _found(pair: DuplicatePair, one: dict[str, Any] | None = None, two: dict[str
         ("same_eye", {"visit": "v"}, {"visit": "w"}, "warning", ""),
     ],
 )  # fmt: skip
-def test_how_bad_a_twin_is(kind: Kind, one: Any, two: Any, severity: str, words: str) -> None:
-    found = _found(_twin(kind), one, two)
+def test_how_bad_a_duplicate_is(kind: Kind, one: Any, two: Any, severity: str, words: str) -> None:
+    found = _found(_pair(kind), one, two)
     assert (found.kind, found.severity, found.files) == (kind, severity, ("a/one.jpg", "b/two.jpg"))
     assert words in found.says
     assert found.evidence["score"] == 0.97
@@ -66,13 +66,13 @@ def test_labels_come_from_the_case_or_from_the_rows() -> None:
 
 
 def test_folders_tell_the_split_where_no_case_does() -> None:
-    found = _found(_twin(first="b. Testing Set/1.jpg", second="a. Training Set/2.jpg"))
+    found = _found(_pair(first="b. Testing Set/1.jpg", second="a. Training Set/2.jpg"))
     assert found.severity == "error"
     assert "one is of test, the other of train" in found.says
-    assert _found(_twin(first="my_train/1.jpg", second="my_test/1.jpg")).severity == "error"
-    assert _found(_twin(first="val/1.jpg", second="train/1.jpg")).severity == "error"
-    assert _found(_twin(first="valencia/1.jpg", second="testbed/1.jpg")).severity == "warning"
-    assert _found(_twin(first="train/latest.jpg", second="train/contest.jpg")).severity == "warning"
+    assert _found(_pair(first="my_train/1.jpg", second="my_test/1.jpg")).severity == "error"
+    assert _found(_pair(first="val/1.jpg", second="train/1.jpg")).severity == "error"
+    assert _found(_pair(first="valencia/1.jpg", second="testbed/1.jpg")).severity == "warning"
+    assert _found(_pair(first="train/latest.jpg", second="train/contest.jpg")).severity == "warning"
 
 
 def test_the_pictures_lay_one_photo_onto_the_other(tmp_path: Path) -> None:
@@ -96,13 +96,13 @@ def test_the_pictures_lay_one_photo_onto_the_other(tmp_path: Path) -> None:
     assert board.shape == overlay.shape
 
 
-def test_pictures_of_thousands_of_twins_cost_nothing_before_they_are_shown() -> None:
+def test_pictures_of_thousands_of_duplicates_cost_nothing_before_they_are_shown() -> None:
     asked: list[str] = []
 
     def image(name: str) -> np.ndarray:
         asked.append(name)
         return np.zeros((64, 64, 3), np.uint8)
 
-    found = list(duplicate_checks.examine([_twin()] * 2000, lambda name: {}, image))
+    found = list(duplicate_checks.examine([_pair()] * 2000, lambda name: {}, image))
     assert len(found) == 2000
     assert asked == []

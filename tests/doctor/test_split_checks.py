@@ -119,7 +119,7 @@ def test_a_patient_of_the_labels_in_two_folds(idrid: Path, scan_of: ScanOf) -> N
     assert found.files[1:] == (PHOTO.format(1), PHOTO.format(7))
 
 
-def test_twins_in_two_folds_and_in_two_splits(idrid: Path, scan_of: ScanOf) -> None:
+def test_duplicates_in_two_folds_and_in_two_splits(idrid: Path, scan_of: ScanOf) -> None:
     together, apart = (PHOTO.format(1), PHOTO.format(2)), (PHOTO.format(1), PHOTO.format(8))
     found = _only(list(split_checks.examine(scan_of(idrid), pairs=_pairs(together, apart))), "duplicates_across_folds")
     assert [one["photos"] for one in found.evidence["pairs"]] == [list(apart)]

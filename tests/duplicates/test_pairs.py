@@ -85,7 +85,7 @@ def others() -> dict[str, Descriptor]:
     return {f"eye {seed}": describe(_eye(100 + seed, style=styles[seed % 4])) for seed in range(EYES)}
 
 
-def test_no_two_eyes_are_twins(others: dict[str, Descriptor], find: Find) -> None:
+def test_no_two_eyes_are_duplicates(others: dict[str, Descriptor], find: Find) -> None:
     assert find(others) == {}
 
 
@@ -99,7 +99,7 @@ def test_every_copy_is_found_among_others_and_called_one(others: dict[str, Descr
         assert pair.registration.residual_px < 2
         assert pair.evidence["levels_apart"] < 2.4
     assert all("eye" not in first + second for first, second in found), (
-        "copies of one photo are twins of each other only"
+        "copies of one photo are duplicates of each other only"
     )
 
 
@@ -113,7 +113,7 @@ def test_another_photo_of_an_eye_is_found_and_told_from_a_copy(
     assert next(iter(found.values())).kind == "same_eye"
 
 
-def test_fellow_eyes_are_no_twins_even_in_a_mirror(find: Find) -> None:
+def test_fellow_eyes_are_no_duplicates_even_in_a_mirror(find: Find) -> None:
     pairs = {}
     for seed in range(4):
         left, right = (_eye(seed + add, laterality=side) for add, side in ((0, "left"), (50, "right")))
@@ -133,7 +133,7 @@ def test_same_pixels_are_the_same_photo_even_without_vessels(find: Find) -> None
     assert all(pair.kind == "same_photo" and pair.evidence["score"] == 1 for pair in found.values())
 
 
-def test_pictures_that_show_nothing_are_nobodys_twins(find: Find) -> None:
+def test_pictures_that_show_nothing_are_nobodys_duplicates(find: Find) -> None:
     blank = np.full((300, 400, 3), 80, np.uint8)
     noise = np.random.default_rng(0).integers(0, 255, (300, 400, 3), np.uint8)
     assert find({"a": describe(blank), "b": describe(blank), "c": describe(noise), "d": describe(blank // 80)}) == {}
@@ -187,7 +187,7 @@ def _pair(first: str, second: str) -> tuple[str, str]:
     return f"set/{first}", f"set/{second}"
 
 
-def test_visits_of_twins_become_one_and_no_fold_parts_them() -> None:
+def test_visits_of_duplicates_become_one_and_no_fold_parts_them() -> None:
     cases = [_case(name, f"visit {name}", 2) for name in "abcdefgh"]
     joined = grouped(cases, [_pair("f", "h"), _pair("b", "f"), _pair("c", "d"), _pair("a", "elsewhere")])
     assert [case.visit[-1] for case in joined] == list("abccebgb")
@@ -197,7 +197,7 @@ def test_visits_of_twins_become_one_and_no_fold_parts_them() -> None:
     assert fold_of["c"] == fold_of["d"]
 
 
-def test_all_photos_of_a_visit_go_with_one_that_has_a_twin() -> None:
+def test_all_photos_of_a_visit_go_with_one_that_has_a_duplicate() -> None:
     cases = [_case("a", "1"), _case("b", "1"), _case("c", "2"), _case("d", "2"), _case("e", "3")]
     assert [case.visit for case in grouped(cases, [_pair("b", "d")])] == ["1", "1", "1", "1", "3"]
 

@@ -660,7 +660,7 @@ def test_what_was_kept_counts_for_the_same_photo_labels_and_model_alone(eyes, tm
     drusen = mask_file(eyes[1].masks["OD"], tmp_path, "drusen")
     case = case_of(1, Labels(grade=eyes[1].grade, negatives=drusen))
     answers: dict[Path, Findings | Failure] = {case.path: answer_of(eyes[1])}
-    keep = KeptScores(tmp_path / "keep")
+    keep = KeptScores(str(tmp_path / "keep"))
     evaluate(Oracle(answers), [case], keep=keep)  # pyright: ignore[reportArgumentType]
     (file,) = keep.folder.iterdir()
     model, labels = Oracle({} if changed == "nothing" else answers), case.labels

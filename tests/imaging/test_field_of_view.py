@@ -1,4 +1,4 @@
-"""What the search for the field of view looks at: a small copy that lies where the photo does."""
+"""The small copy in which the field of view is searched lies where the photo does."""
 
 from __future__ import annotations
 

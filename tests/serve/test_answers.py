@@ -157,6 +157,18 @@ def test_a_request_that_cannot_be_answered_has_a_code(
     assert answer.headers["x-request-id"] == answer.json()["request"]
 
 
+def test_a_form_that_was_cut_off_is_not_said_to_lack_a_file(service: Service) -> None:
+    headers = {"content-type": "multipart/form-data; boundary=x"}
+    with service.client() as client:
+        cut = client.post("/v1/findings", content=ONE_FILE.removesuffix(b"\r\n--x--\r\n"), headers=headers)
+        empty = client.post("/v1/findings", content=b"--x--\r\n", headers=headers)
+        heads = [client.head(path).status_code for path in ("/healthz", "/readyz", "/metrics", "/v1/model")]
+    assert (cut.status_code, empty.status_code) == (400, 400)
+    assert "ends before its last boundary" in cut.json()["error"]["says"]
+    assert "has no file" in empty.json()["error"]["says"]
+    assert heads == [200] * 4
+
+
 def test_the_model_says_what_it_is(service: Service, tiny: Path) -> None:
     with service.client() as client:
         about = client.get("/v1/model").json()

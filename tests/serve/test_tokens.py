@@ -93,3 +93,10 @@ def test_loopback_is_this_machine() -> None:
 )
 def test_a_request_that_names_this_machine_is_answered_however_it_is_spelled(host: str) -> None:
     Guard(None).check("/v1/findings", {"host": host})
+
+
+def test_a_request_without_a_host_comes_from_no_browser() -> None:
+    """HTTP/1.0, as some load balancers ask whether the service runs."""
+    Guard(None).check("/healthz", {})
+    with pytest.raises(RefusalError):
+        Guard(None).check("/v1/findings", {"origin": "http://elsewhere.example"})

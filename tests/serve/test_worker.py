@@ -10,6 +10,7 @@ import pytest
 
 import funduscope
 from funduscope.inference.runtime import OnnxRuntime
+from funduscope.serve import worker
 from funduscope.serve.answer_formats import DICOM, JSON
 from funduscope.serve.worker import CancelledJobError, read_photo
 from funduscope.serve.worker_pipe import PipeMessage, packed, read_message
@@ -67,6 +68,27 @@ def test_a_fault_is_reported_by_its_kind_alone(tiny: Path, eye: bytes, monkeypat
     assert (header["code"], body) == ("E_INTERNAL", b"")
     assert "ArithmeticError" in header["says"]
     assert "secret" not in str(header)
+
+
+def test_an_answer_that_memory_does_not_suffice_for_is_said_to_have_failed(
+    tiny: Path, eye: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without any answer the client would wait until its deadline."""
+    asked = job(eye, job=7, event="read")
+    incoming, outgoing = io.BytesIO(b"".join(packed(asked.header, asked.body))), io.BytesIO()
+
+    def pack(header: dict[str, Any], body: bytes) -> list[bytes]:
+        if body:
+            raise MemoryError
+        return list(packed(header, body))
+
+    monkeypatch.setattr(worker, "packed", pack)
+    worker._serve(funduscope.load(tiny), 1, incoming, outgoing, {})
+    outgoing.seek(0)
+    ready, answer = read_message(outgoing), read_message(outgoing)
+    assert ready is not None
+    assert answer is not None
+    assert (answer.header["event"], answer.header["job"], answer.header["code"]) == ("done", 7, "E_MEMORY")
 
 
 def test_messages_come_out_as_they_went_in_and_half_ones_not_at_all() -> None:

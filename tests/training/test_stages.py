@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import jsonschema
@@ -15,6 +16,7 @@ import pytest
 import torch
 
 from funduscope import checkpoint
+from funduscope.checkpoint import STAGES
 from funduscope.data.case import Case, Labels
 from funduscope.data.folds import fold_key, read_folds, write_folds
 from funduscope.evaluation.cost import measure
@@ -35,7 +37,8 @@ from funduscope.training import TrainingError, journal, train_network
 from funduscope.training.distill import Teachers
 from funduscope.training.initialization import Start, first_network
 from funduscope.training.journal import draw_curves
-from funduscope.training.stages import STAGES, run_recipe
+from funduscope.training.processes import Watch
+from funduscope.training.stages import run_recipe
 from funduscope.training.validation import make_validation
 from funduscope.vocabulary import CODES
 
@@ -188,11 +191,27 @@ def test_stages_that_have_ended_are_those_of_this_run_or_none(done: Path, staged
     assert (done / "run.json").read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    ("fold", "changes", "says"),
+    [(0, [], "keeps no fold"), (None, ["stages.whole.training.epochs=3"], "Stage whole of the run to be repeated was")],
+)
+def test_a_refit_of_another_procedure_is_refused_before_any_stage_is_trained(
+    fold: int | None, changes: list[str], says: str, done: Path, cases: list[Case], tmp_path: Path
+) -> None:
+    other = Recipe.load("flagship", [*SMALL, *changes])
+    with pytest.raises(TrainingError, match=says):
+        run_recipe(other, cases, tmp_path / "run", fold, Start(refit=done / "best.safetensors"), make_validation)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.usefixtures("use_cache")
 def test_a_refit_repeats_every_stage_on_every_photo(
     done: Path, staged: Recipe, cases: list[Case], tmp_path: Path
 ) -> None:
-    run_recipe(staged, cases, tmp_path, start=Start(refit=done / "best.safetensors"), make_validation=make_validation)
+    lines: list[dict[str, Any]] = []
+    start = Start(refit=done / "best.safetensors")
+    run_recipe(staged, cases, tmp_path, None, start, make_validation, Watch(report=lines.append))
+    assert {line["stage"] for line in lines} == {"lesions", "whole"}
     card, theirs = (json.loads((folder / "card.json").read_text("utf-8")) for folder in (tmp_path, done))
     assert card["thresholds"] == theirs["thresholds"]
     for name in staged.stages:
@@ -248,6 +267,8 @@ def test_grades_alone_leave_the_lesions_of_the_first_weights_as_they_are(
 
 
 def test_both_networks_are_exported_to_one_file(done: Path, cases: list[Case]) -> None:
+    with pytest.raises(ExportError, match="is one stage of a run: name the run"):
+        export_run(done / STAGES / "whole")
     export_run(done)
     torch_model, onnx_model = Predictor(_torch(done)), load(done / "model.onnx")
     small = load(done / "model.int8.onnx")

@@ -505,6 +505,9 @@ def test_a_misspelled_data_set_is_named(short: Recipe, cases: list[Case], capsys
     assert "meant" not in capsys.readouterr().err
     warn_unsampled(Recipe.from_toml(short.to_toml(), ["sampling.whole={idridB = 1}"]), cases)
     assert "sampling.whole names idridB, which was not given: was idrid-B meant?" in capsys.readouterr().err
+    both = ["sampling.whole={idrid-B = 1, idrid-b = 1}"]
+    warn_unsampled(Recipe.from_toml(short.to_toml(), both), cases)
+    assert "names idrid-b, which was not given: was idrid-B meant?" in capsys.readouterr().err
     warn_unsampled(Recipe.from_toml(short.to_toml(), ["sampling.whole={idrid-A = 1}"]), [cases[0]])
     assert "meant" not in capsys.readouterr().err, "another data set of a similar name"
 

@@ -77,7 +77,7 @@ def read_upload(
         return Failure(name, error.code, error.says)
     except Exception as error:
         _log.error("photo %s: unexpected %s", hashlib.sha256(data).hexdigest()[:12], type(error).__name__)
-        return Failure(name, *code_and_sentence(error, "an unexpected error occurred while this photo was read"))
+        return Failure(name, *code_and_sentence(error))
     photo = findings.photo
     entry = Entry(photo.sha256, name, data, without_objects(findings), picture, palette)
     return replace(entry, forced=force, frame=frame, acquired_on=photo.stated.acquired_on), opened

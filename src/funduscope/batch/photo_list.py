@@ -91,8 +91,12 @@ class FolderPhotos:
 
     def __iter__(self) -> Iterator[ListedPhoto]:
         for path in find_photos([self.folder], also=is_packed):
-            place = _spelled(Path(os.path.relpath(path, self.folder)).as_posix())
-            if closed := why_unreadable(path):
+            name = Path(os.path.relpath(path, self.folder)).as_posix()
+            place = _spelled(name)
+            if place != name and (self.folder / place).exists():
+                says = "its name is no valid Unicode, and another photo's is written in the same way: rename it"
+                yield ListedPhoto(f"{place} (2)", "", problem=("E_NOT_FOUND", says))
+            elif closed := why_unreadable(path):
                 yield ListedPhoto(place, "", problem=("E_NOT_FOUND", closed))
             elif is_packed(path):
                 says = "an archive in a folder is not opened: unpack it, or give it a batch of its own"

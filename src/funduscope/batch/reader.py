@@ -29,8 +29,6 @@ from funduscope.report.write import is_result, save
 MEASURES: Final = ("brightness", "contrast", "chroma", "sharpness", "seen")
 """The measures of `quality.image_measures` whose drift is shown."""
 
-UNEXPECTED: Final = "an unexpected error occurred while this photo was read"
-
 
 @dataclass(frozen=True)
 class ReadingSettings:
@@ -61,9 +59,11 @@ def run_reader(pipe: Connection, settings: ReadingSettings) -> None:
     try:
         model = settings.load()
     except Exception as error:
-        pipe.send(code_and_sentence(error, "an unexpected error occurred while the model was loaded"))
+        with suppress(OSError):  # the parent is gone
+            pipe.send(code_and_sentence(error, "an unexpected error occurred while the model was loaded"))
         return
-    pipe.send(None)
+    with suppress(OSError):
+        pipe.send(None)
     while True:
         try:
             place, content = pipe.recv()
@@ -93,7 +93,7 @@ def read(model: Model, place: str, content: Path | bytes, settings: ReadingSetti
         except PhotoError as error:
             yield Result(name, "failed", error.code, error.says)
         except Exception as error:
-            yield Result(name, "failed", *code_and_sentence(error, UNEXPECTED))
+            yield Result(name, "failed", *code_and_sentence(error))
 
 
 def _result(findings: Findings, place: str, settings: ReadingSettings) -> Result:

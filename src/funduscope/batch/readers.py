@@ -12,7 +12,7 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Final
 
-from funduscope.batch.reader import UNEXPECTED, ReadingSettings, run_reader
+from funduscope.batch.reader import ReadingSettings, run_reader
 from funduscope.batch.store import Result
 from funduscope.duplicates.process_pool import ignoring_interrupts
 from funduscope.i18n.errors import CodedError, code_and_sentence
@@ -90,7 +90,7 @@ def read_all(
                 if reader.job is not None:
                     place, reader.job = reader.job[0], None
                     yield place, answer
-                reader.is_ready = True
+                reader.is_ready, deaths_at_start = True, 0
     finally:
         for reader in readers:
             reader.end()
@@ -104,7 +104,7 @@ def _give_next(reader: _Reader, waiting: Iterator[Job], again: deque[Job]) -> It
         except CodedError as error:
             yield job[0], [Result(Path(job[0]).name, "failed", error.code, error.says)]
         except OSError as error:
-            yield job[0], [Result(Path(job[0]).name, "failed", *code_and_sentence(error, UNEXPECTED))]
+            yield job[0], [Result(Path(job[0]).name, "failed", *code_and_sentence(error))]
         else:
             return
 

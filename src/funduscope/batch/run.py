@@ -45,19 +45,20 @@ _WITH_FILES: Final = f"select place, name from results where {_ANSWERED} and cod
 
 @dataclass(frozen=True)
 class BatchProgress:
-    """done: photos of `total` that this run has answered, in `seconds`. left_s: time left; None before the first."""
+    """done: photos of `total` that this run has answered, the last of them `seconds` after the first. photos_per_s and
+    left_s, the time left, are None at the first: what came before it was the start of the processes."""
 
     done: int
     total: int
     seconds: float
 
     @property
-    def photos_per_s(self) -> float:
-        return self.done / self.seconds if self.seconds else 0.0
+    def photos_per_s(self) -> float | None:
+        return (self.done - 1) / self.seconds if self.done > 1 and self.seconds else None
 
     @property
     def left_s(self) -> float | None:
-        return (self.total - self.done) / self.photos_per_s if self.done else None
+        return (self.total - self.done) / self.photos_per_s if self.photos_per_s else None
 
 
 def run_batch(
@@ -84,7 +85,7 @@ def run_batch(
     files = "" if reading.files is None else Path(os.path.relpath(reading.files, out)).as_posix()
     _check_columns(model, columns, files)
     settings = _settings(model, reading, columns)
-    began = time.monotonic()
+    began, first_answer = time.monotonic(), 0.0
     with closing(Store(out, settings)) as store:
         total = store.update(photos, retry_failed)
         if reading.files is not None:
@@ -101,14 +102,15 @@ def run_batch(
                 raise CodedError("E_NOT_FOUND", says)
             _check_model(results, model)
             store.put(place, results)
-            progress(BatchProgress(done, total, time.monotonic() - began))
+            first_answer = time.monotonic() if done == 1 else first_answer
+            progress(BatchProgress(done, total, time.monotonic() - first_answer))
         store.commit()
         run = {"photos": _counts(store), "model": _about(model), "settings": settings}
         _write_tables(store, out, finding_columns(model.card, columns, files), columns)
-        first = _write_patients(store, out)
+        most_urgent = _write_patients(store, out)
         if reading.files is not None:
             remove_old_files(reading.files, store.select(f"select place, name from results where {_ANSWERED}"))
-        write_atomically(out / "batch.html", page(store, run["photos"], run["model"], first, files).encode())
+        write_atomically(out / "batch.html", page(store, run["photos"], run["model"], most_urgent, files).encode())
         run |= {"processes": None if ray else processes, "threads": reading.threads, "versions": _versions()}
         run |= {"last_run": {"photos": total, "seconds": round(time.monotonic() - began, 1)}}
         write_json(out / "run.json", run)

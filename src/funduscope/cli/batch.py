@@ -114,13 +114,14 @@ class _Lines:
         if self._last_s is not None and time.monotonic() - self._last_s < LINE_S:
             return
         self._last_s = time.monotonic()
-        rate, left_s = round(now.photos_per_s, 2), round(now.left_s or 0)
+        rate = None if now.photos_per_s is None else round(now.photos_per_s, 2)
+        left_s = None if now.left_s is None else round(now.left_s)
         if self.as_json:
             line = {"event": "progress", "done": now.done, "of": now.total, "photos_per_s": rate, "left_s": left_s}
             print(json.dumps(line), flush=True)
         else:
-            says = f"{now.done} of {now.total} photos, {rate} a second, {_duration(left_s)} left"
-            print(says, file=sys.stderr, flush=True)
+            pace = "" if left_s is None else f", {rate} a second, {_duration(left_s)} left"
+            print(f"{now.done} of {now.total} photos{pace}", file=sys.stderr, flush=True)
 
 
 def _duration(seconds: int) -> str:

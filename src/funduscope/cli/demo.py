@@ -18,11 +18,13 @@ def demo(out: OutFolder = None, model: ModelOption = None) -> int:
     from importlib import resources
 
     from funduscope.cli.terminal import complain, sentence
+    from funduscope.cli.termination import interrupted_by_sigterm
     from funduscope.inference.loading import load
     from funduscope.report.results_folder import OutputOptions, open_results, read_photos
 
     predictor = load(model or None)
     with (
+        interrupted_by_sigterm(),
         resources.as_file(demo_photo()) as photo,
         open_results(out or Path(DEMO_FOLDER), many=False, options=OutputOptions()) as write,
     ):

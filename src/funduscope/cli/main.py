@@ -113,7 +113,8 @@ def main(arguments: list[str] | None = None) -> int:
         sentence, code = explain(error)
         complain(sentence)
     if code == INTERRUPTED:  # depending on its version, typer returns this code or raises
-        keeps = {"batch": True, "train": True, "evaluate": "--out" in options, "compare": "--data" in options}
+        given = {option.partition("=")[0] for option in options}
+        keeps = {"batch": True, "train": True, "evaluate": "--out" in given, "compare": "--data" in given}
         continues = ": the same command continues" if keeps.get(options[0]) else ""
         print(f"funduscope: interrupted{continues}", file=sys.stderr)
     _drop_refused_output()

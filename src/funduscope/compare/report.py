@@ -60,6 +60,8 @@ def compare_runs(
     if cases:
         _check_tested(folders)
         for folder in folders:
+            must_be_writable(folder / "scores")
+        for folder in folders:
             score_runs(folder, cases, every_set=every_set, progress=progress)
         time_together(folders)
     gathered = gather(folders)

@@ -23,6 +23,7 @@ from funduscope.atomic import read_lines, replacing, write_atomically
 from funduscope.compare.run_schema import CostFile, JournalLine, PhotoLine, RunFile, ScoresFile, check
 from funduscope.compare.score_kinds import KINDS, PACKED, Measure, Row
 from funduscope.evaluation.score_key import ScoreKey
+from funduscope.inference.loading import is_unfinished_run
 from funduscope.metrics import Interval
 from funduscope.recipe import Recipe
 from funduscope.vocabulary import FURTHER_TASKS, PHOTO_TASKS
@@ -49,7 +50,7 @@ class CompareError(RuntimeError):
 @dataclass(frozen=True, eq=False)
 class Run:
     """about: run.json. journal: a line per epoch. trees: scores.json by part. rows: photos.jsonl by part, hashed
-    key."""
+    key. has_card: whether temperatures and thresholds are fixed."""
 
     name: str
     recipe: Recipe
@@ -58,6 +59,7 @@ class Run:
     trees: dict[str, dict[str, Any]]
     rows: dict[str, dict[str, Row]]
     cost: dict[str, Any] | None
+    has_card: bool = True
 
     @property
     def fold(self) -> int | None:
@@ -121,7 +123,7 @@ class Run:
         best = max((place for place, line in enumerate(self.journal, 1) if line.get("best")), default=done)
         stopped_early = done % settings.judge_every == 0 and done - best >= settings.patience
         if done >= planned or (done and stopped_early):
-            return ""
+            return "" if self.has_card else "not finished: no thresholds yet"
         return f"not finished: {done} of {_epochs(planned)}"
 
     def interval(self, part: str, key: ScoreKey) -> Interval | None:
@@ -171,6 +173,8 @@ def _name(place: Path, places: Sequence[Path]) -> str:
 
 def read_run(folder: Path, name: str) -> Run:
     """One run. Raises `CompareError` if the folder is not one of a run, or a file in it cannot be read."""
+    if not (folder / "recipe.toml").is_file() and is_unfinished_run(folder):
+        raise CompareError(f"The training of {folder} has not ended: the same command continues it.")
     for needed in ("recipe.toml", "run.json"):
         if not (folder / needed).is_file():
             raise CompareError(f"{folder} has no {needed}: expected the folder of a run, or a bundle of one.")
@@ -183,7 +187,8 @@ def read_run(folder: Path, name: str) -> Run:
     cost = _object(folder, f"scores/{COST}", CostFile)
     trees = {part: tree for part, tree in trees.items() if tree is not None and _is_scored(tree, part)}
     rows = {part: of_part if part in trees else {} for part, of_part in rows.items()}
-    return Run(name, recipe, about, journal, trees, rows, cost)
+    has_card = not (folder / "best.safetensors").is_file() or (folder / "card.json").is_file()  # a bundle has neither
+    return Run(name, recipe, about, journal, trees, rows, cost, has_card)
 
 
 @contextmanager

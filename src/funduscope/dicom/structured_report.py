@@ -85,9 +85,8 @@ def groups(found: Mapping[str, Any]) -> list[Group]:
 def _answer_groups(found: Mapping[str, Any]) -> list[Group]:
     answers: list[Group] = []
     if found["predicted_grade"] is not None:
-        name = codes.SEVERITY.get(found["laterality"] or "", codes.GRADE)
         grade = codes.GRADES[found["predicted_grade"]]
-        answers.append(_answer("grade", name, grade, found["confidence"]))
+        answers.append(_answer("grade", codes.grade_question(found), grade, found["confidence"]))
     if found["dme"] is not None:
         risk = codes.EDEMA_RISKS[found["dme"]["risk"]]
         answers.append(_answer("edema risk", codes.EDEMA_RISK, risk, found["dme"]["confidence"]))
@@ -110,14 +109,7 @@ def _disc_group(found: Mapping[str, Any]) -> list[Group]:
 
 
 def _lesion_group(code: str, lesion: Mapping[str, Any]) -> Group:
-    numbers = [
-        (codes.COUNT, lesion["count"], ""),
-        (codes.AREA, lesion["area_px"], "px"),
-        (codes.AREA, lesion["area_dd2"], "dd2"),
-        (codes.AREA, lesion.get("area_mm2"), "mm2"),
-        (codes.NEAREST_FOVEA, lesion["nearest_fovea_dd"], "dd"),
-        (codes.NEAREST_FOVEA, lesion.get("nearest_fovea_mm"), "mm"),
-    ]
+    numbers = [(codes.COUNT, lesion["count"], ""), *codes.lesion_numbers(lesion)]
     return Group(code, codes.structure_code(code, structure(code).name), codes.ABNORMALITY, numbers)
 
 

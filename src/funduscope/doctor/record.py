@@ -93,7 +93,7 @@ def scan_photo(path: Path, name: str) -> ScannedPhoto:
         return ScannedPhoto(measured, _thumbnail(photo.pixels), describe(framed).to_bytes())
     except Exception as error:
         refuse_machine_fault(error)
-        code, says = code_and_sentence(error, "an unexpected error occurred while this photo was read")
+        code, says = code_and_sentence(error)
         return ScannedPhoto(replace(record, error=code, error_says=says))
 
 

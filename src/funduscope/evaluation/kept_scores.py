@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -38,8 +39,8 @@ class KeptScores:
     A file is used again if the model, the photo, its labels, the table of urgency and the code are the same.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder)
         self._paths: set[Path] = set()
 
     def resume(self, model: Model, cases: Sequence[Case]) -> tuple[int, Iterator[PhotoScore]]:

@@ -155,8 +155,10 @@ def _distances(dataset: str, scores: Scores, states: dict[str, Any]) -> Figure |
         bins = np.linspace(0, far, 34).tolist()
         axes.hist(np.minimum(distances, far - 1), bins=bins, color="#56b4e9", edgecolor="white")
         mean, median = float(distances.mean()), float(np.median(distances))
-        axes.axvline(mean, color=_VERMILION, linewidth=2, label=f"mean {mean:.0f} px")
-        axes.axvline(median, color="black", linewidth=2, linestyle="--", label=f"median {median:.0f} px")
+        mean_at, median_at = (f"{value:.0f} px{' (beyond)' if value > far else ''}" for value in (mean, median))
+        axes.axvline(mean, color=_VERMILION, linewidth=2, label=f"mean {mean_at}")
+        axes.axvline(median, color="black", linewidth=2, linestyle="--", label=f"median {median_at}")
+        axes.locator_params(axis="y", integer=True)
         axes.set(xlim=(0, far), xlabel="distance, px of a 4288-wide photo (last bar: all beyond)", ylabel="photos")
         scale = partial(np.multiply, 1 / DISC_DIAMETER_PX), partial(np.multiply, DISC_DIAMETER_PX)
         axes.secondary_xaxis("top", functions=scale).set_xlabel("disc diameters", fontsize=9)
@@ -234,7 +236,7 @@ def _grade_merit(photo: PhotoScore) -> tuple[float, float]:
 
 def _sheet(title: str, best: list[PhotoScore], worst: list[PhotoScore], code: str | None) -> Figure:
     rows = [("best", best), ("worst", worst)] if worst else [("best", best)]
-    columns = max(2, len(best))  # one photo is narrower than the title
+    columns = max(2 if code is None else 3, len(best))  # fewer photos are narrower than the title
     tall = 2.75 if code is None else 5.05  # with one picture per photo, or two
     figure, panels = _figure(columns, 3.4, tall * len(rows) + 0.4, rows=len(rows))
     for axes in panels:

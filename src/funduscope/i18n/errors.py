@@ -56,6 +56,9 @@ class CodedError(Exception):
         return self.says
 
 
+PHOTO_FAULT: Final = "an unexpected error occurred while this photo was read"
+
+
 class PhotoError(CodedError):
     """A photo that cannot be read or exceeds a limit. The sentence contains no file name, so that it can be logged."""
 
@@ -132,7 +135,7 @@ def refuse_machine_fault(error: Exception) -> None:
         raise error
 
 
-def code_and_sentence(error: Exception, fault: str) -> tuple[str, str]:
+def code_and_sentence(error: Exception, fault: str = PHOTO_FAULT) -> tuple[str, str]:
     """The code and the sentence of an error.
 
     An error of this package has its own, and so has what the machine refuses. Any other is a `fault` to report: it says

@@ -132,13 +132,14 @@ def results_in(folder: Path) -> Callable[[str], bool]:
 
 
 def _is_photo(path: Path) -> bool:
-    """Whether a file is a photo by content or by suffix, or is a link that leads nowhere."""
+    """Whether a file is a photo by content or by suffix, or is a link that leads nowhere. A device or pipe with such a
+    suffix counts, so that it is reported."""
     if path.name == DICOM_INDEX:
         return False
     is_named_so = path.suffix.lower() in SUFFIXES
     try:
         if not path.is_file():  # reading a pipe would never end
-            return path.is_symlink() and not path.exists()
+            return is_named_so or (path.is_symlink() and not path.exists())
         if is_named_so:
             return True
         with path.open("rb") as file:

@@ -6,7 +6,8 @@ the code system `LOCAL` in FHIR.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
 
 LOCAL: Final = "99FUNDUSCOPE"
 
@@ -102,3 +103,20 @@ UNITS: Final = {
 def structure_code(code: str, name: str) -> ClinicalCode:
     """The code of a structure of the vocabulary; `name`: its name there."""
     return STRUCTURES.get(code) or ClinicalCode(code.lower(), LOCAL, name)
+
+
+def grade_question(found: Mapping[str, Any]) -> ClinicalCode:
+    """What the grade of a findings.json answers: of the right eye, the left one, or one that is not known."""
+    return SEVERITY.get(found["laterality"] or "", GRADE)
+
+
+def lesion_numbers(lesion: Mapping[str, Any]) -> list[tuple[ClinicalCode, float | None, str]]:
+    """Area and distance of a kind of lesions in a findings.json, each in every unit: code, value (None where it is not
+    known), unit."""
+    return [
+        (AREA, lesion["area_px"], "px"),
+        (AREA, lesion["area_dd2"], "dd2"),
+        (AREA, lesion.get("area_mm2"), "mm2"),
+        (NEAREST_FOVEA, lesion["nearest_fovea_dd"], "dd"),
+        (NEAREST_FOVEA, lesion.get("nearest_fovea_mm"), "mm"),
+    ]

@@ -78,8 +78,8 @@ def _observed(found: Mapping[str, Any]) -> Iterator[tuple[str, ClinicalCode, dic
         value["note"] = [{"text": reason["says"]} for reason in gradable["reasons"]]
     yield "gradable", codes.GRADABLE, value
     if found["predicted_grade"] is not None:
-        name = codes.SEVERITY.get(found["laterality"] or "", codes.GRADE)
-        yield "grade", name, _answer(codes.GRADES, found["predicted_grade"], found["probabilities"])
+        grade = _answer(codes.GRADES, found["predicted_grade"], found["probabilities"])
+        yield "grade", codes.grade_question(found), grade
     if found["dme"] is not None:
         yield "dme", codes.EDEMA_RISK, _answer(codes.EDEMA_RISKS, found["dme"]["risk"], found["dme"]["probabilities"])
     if found["referable"] is not None:
@@ -92,14 +92,8 @@ def _observed(found: Mapping[str, Any]) -> Iterator[tuple[str, ClinicalCode, dic
         value["note"] = [{"text": one["says"]} for one in found["advice"]["because"]]
         yield "referral", codes.REFERRAL, value
     for code, lesion in (found["lesions"] or {}).items() if gradable["ok"] else ():
-        numbers = [
-            (codes.AREA, lesion["area_px"], "px"),
-            (codes.AREA, lesion["area_dd2"], "dd2"),
-            (codes.AREA, lesion.get("area_mm2"), "mm2"),
-            (codes.NEAREST_FOVEA, lesion["nearest_fovea_dd"], "dd"),
-            (codes.NEAREST_FOVEA, lesion.get("nearest_fovea_mm"), "mm"),
-        ]
-        component = [_number(*number) for number in numbers if number[1] is not None]
+        numbers = codes.lesion_numbers(lesion)
+        component = [_number(code, value, unit) for code, value, unit in numbers if value is not None]
         value = {"valueInteger": lesion["count"], "component": component}
         yield code, codes.structure_code(code, structure(code).name), value
 

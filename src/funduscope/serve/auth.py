@@ -122,11 +122,13 @@ def is_loopback(host: str) -> bool:
 
 
 def _check_origin(headers: Mapping[str, str]) -> None:
-    """A foreign name for this machine (DNS rebinding), or a page of another site, is refused."""
+    """A foreign name for this machine (DNS rebinding), or a page of another site, is refused. No name, as in HTTP/1.0,
+    comes from no browser."""
     host = headers.get("host", "")
     name = re.sub(r":\d*$", "", host)
     origin = headers.get("origin", "")
-    if not is_loopback(name.strip("[]").removesuffix(".")) or (origin and origin != f"http://{host}"):
+    is_foreign = bool(host) and not is_loopback(name.strip("[]").removesuffix("."))
+    if is_foreign or (origin and origin != f"http://{host}"):
         says = (
             "the request names another host, or comes from a page of another site; expected a program of this machine"
         )

@@ -91,9 +91,6 @@ def _add_health(app: FastAPI, workers: Workers, metrics: ServiceMetrics) -> None
             raise RefusalError("E_BUSY", "the model is not ready: ask again later", 1)
         return JSONResponse({"ok": True})
 
-    for path, answer in (("/healthz", healthz), ("/readyz", readyz)):  # as some load balancers ask
-        app.add_api_route(path, answer, methods=["HEAD"], include_in_schema=False)
-
     @app.get("/metrics", tags=["health"], responses=METRICS, response_class=Response)
     async def figures() -> Any:
         """Figures for Prometheus: requests, refusals by code, the queue, seconds by stage, memory."""
@@ -105,6 +102,10 @@ def _add_health(app: FastAPI, workers: Workers, metrics: ServiceMetrics) -> None
         if workers.about is None:
             raise RefusalError("E_BUSY", "the model is not ready: ask again later", 1)
         return JSONResponse(workers.about)
+
+    # as some load balancers ask
+    for path, answer in (("/healthz", healthz), ("/readyz", readyz), ("/metrics", figures), ("/v1/model", model)):
+        app.add_api_route(path, answer, methods=["HEAD"], include_in_schema=False)
 
 
 def _add_findings(app: FastAPI, workers: Workers, limits: ServiceLimits) -> None:
@@ -163,7 +164,9 @@ async def _upload(request: Request, body: bytes) -> Upload:
         ) from None
     files = [one for _, one in form.multi_items() if not isinstance(one, str)]
     if not files:
-        raise RefusalError("E_REQUEST", "the form has no file; expected one, the photo")
+        is_cut = not body.rstrip().endswith(b"--")
+        says = "the form ends before its last boundary: send it again" if is_cut else "the form has no file"
+        raise RefusalError("E_REQUEST", f"{says}; expected one file in it, the photo")
     name = re.split(r"[/\\]", files[0].filename or "")[-1][-_MAX_NAME_LENGTH:]
     return Upload(await files[0].read(), name or None)
 

@@ -13,13 +13,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
-from funduscope.i18n.errors import code_and_sentence
+from funduscope.i18n.errors import PHOTO_FAULT, code_and_sentence
 from funduscope.imaging.demo_photo import demo_photo
-from funduscope.serve.answer_formats import DICOM, FORMATS, JSON, AnswerSource
+from funduscope.serve.answer_formats import DICOM, FORMATS, AnswerSource
 from funduscope.serve.worker_pipe import PipeMessage, packed, read_message
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def main() -> int:
 
 
 def _load(settings: dict[str, Any]) -> Model:
-    """The model, once it has answered."""
+    """The model, once it has answered in every form, so that no client waits for an import."""
     from funduscope.inference.loading import load
 
     if settings["threads"]:
@@ -85,7 +85,11 @@ def _load(settings: dict[str, Any]) -> Model:
         cv2.setNumThreads(settings["threads"])
     model = load(settings["model"] or None, threads=settings["threads"], device=settings["device"])
     demo = demo_photo().read_bytes()
-    FORMATS[JSON](AnswerSource(model(demo), demo))
+    answered = AnswerSource(model(demo), demo)
+    for media in FORMATS.keys() - {DICOM}:
+        FORMATS[media](answered)
+    with suppress(ImportError):  # without the extra `dicom`
+        import funduscope.dicom.results  # noqa: F401
     return model
 
 
@@ -108,7 +112,7 @@ def about(model: Model, named: Sequence[str]) -> dict[str, Any]:
 
 def _serve(model: Model, parallel: int, incoming: BinaryIO, outgoing: BinaryIO, ready: dict[str, Any]) -> None:
     writing = threading.Lock()
-    cancelled: set[int] = set()
+    waiting, cancelled = set[int](), set[int]()  # numbers of jobs
     _send(outgoing, writing, {"event": "ready", "about": ready})
 
     def work(job: PipeMessage) -> None:
@@ -118,15 +122,22 @@ def _serve(model: Model, parallel: int, incoming: BinaryIO, outgoing: BinaryIO, 
             if number in cancelled:
                 raise CancelledJobError
 
-        header, body = read_photo(model, job, check)
-        cancelled.discard(number)
-        _send(outgoing, writing, {"event": "done", "job": number, **header}, body)
+        try:
+            header, body = read_photo(model, job, check)
+            _send(outgoing, writing, {"event": "done", "job": number, **header}, body)
+        except Exception as error:  # too little memory for the answer: without any the client would wait
+            told = {"sha256": None, "seconds": {}, **_error(error)}
+            _send(outgoing, writing, {"event": "done", "job": number, **told})
+        finally:
+            waiting.discard(number)
+            cancelled.discard(number)
 
     with ThreadPoolExecutor(parallel) as threads:
         while (message := read_message(incoming)) is not None:
             if message.header["event"] == "cancel":
-                cancelled.add(message.header["job"])
+                cancelled.update({message.header["job"]} & waiting)
             else:
+                waiting.add(message.header["job"])
                 threads.submit(work, message)
                 del message  # the photo's bytes are the thread's
 
@@ -136,13 +147,13 @@ def read_photo(model: Model, job: PipeMessage, check: Callable[[], None]) -> tup
 
     check: called between the stages and before the close view, raises `CancelledJobError`.
     """
-    from funduscope.dicom.source import NO_STUDY
-    from funduscope.i18n.errors import PhotoError
-    from funduscope.imaging.framing import frame
-    from funduscope.imaging.photo import Photo
-
     stages, digest = Stages(), None
     try:
+        from funduscope.dicom.source import NO_STUDY
+        from funduscope.i18n.errors import PhotoError
+        from funduscope.imaging.framing import frame
+        from funduscope.imaging.photo import Photo
+
         check()
         with stages.time("open"):
             photo = Photo.open(job.body, name=job.header["name"], dicom_frame=job.header["frame"])
@@ -161,12 +172,11 @@ def read_photo(model: Model, job: PipeMessage, check: Callable[[], None]) -> tup
     except CancelledJobError:
         return {"cancelled": True, "sha256": digest, "seconds": stages.seconds}, b""
     except Exception as error:
-        says = "an unexpected error occurred while this photo was read"
-        return {**_error(error, says), "sha256": digest, "seconds": stages.seconds}, b""
+        return {**_error(error), "sha256": digest, "seconds": stages.seconds}, b""
     return {"sha256": digest, "seconds": stages.seconds}, body
 
 
-def _error(error: Exception, fault: str) -> dict[str, str]:
+def _error(error: Exception, fault: str = PHOTO_FAULT) -> dict[str, str]:
     code, says = code_and_sentence(error, fault)
     return {"code": code, "says": says}
 

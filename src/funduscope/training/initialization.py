@@ -92,12 +92,8 @@ def check_refit(start: Start, recipe: Recipe, fold: int | None) -> int:
     refit = start.refit
     assert refit is not None
     best = checkpoint.load(refit)
-    expected = with_variant(best.recipe, recipe)
-    if fold is not None:
-        raise TrainingError("A refit learns from every photo and keeps no fold for the test: leave the fold out.")
-    if expected != best.recipe:
-        unlike = differences(best.recipe, expected)
-        raise TrainingError(f"{named(refit)} was made with other settings ({unlike}): refit it with the same.")
+    check_no_fold(fold)
+    check_settings(refit, best.recipe, recipe)
     path = refit.with_name("run.json")
     about = read_json(path) if path.is_file() else {}
     for option, theirs, ours in (("--init", about.get("init"), start.init),
@@ -115,6 +111,21 @@ def check_refit(start: Start, recipe: Recipe, fold: int | None) -> int:
             file=sys.stderr,
         )
     return int(best.progress["best_epoch"])
+
+
+def check_no_fold(fold: int | None) -> None:
+    """Raises `TrainingError` if a refit is to keep a fold."""
+    if fold is not None:
+        raise TrainingError("A refit learns from every photo and keeps no fold for the test: leave the fold out.")
+
+
+def check_settings(refit: Path, theirs: Recipe, ours: Recipe, stage: str = "") -> None:
+    """Raises `TrainingError` if the run to be repeated, or that stage of it, was made with other settings."""
+    expected = with_variant(theirs, ours)
+    if expected != theirs:
+        unlike = differences(theirs, expected)
+        what = f"Stage {stage} of the run to be repeated" if stage else named(refit)
+        raise TrainingError(f"{what} was made with other settings ({unlike}): refit it with the same.")
 
 
 @dataclass(frozen=True)

@@ -137,7 +137,7 @@ def draw_curves(lines: list[dict[str, Any]], path: Path) -> None:
             style = {"color": colormaps["tab10"](place % 10), "linestyle": ("-", "--", ":", "-.")[place // 10 % 4]}
             axis.plot(*zip(*points, strict=True), marker="o", markersize=3, label=name.split(" ", 1)[-1], **style)
         axis.set(title=family, xlabel="epoch")
-        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axis.grid(alpha=0.3)
         axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     with replacing(path, one_writer=True) as unfinished:

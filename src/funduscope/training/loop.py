@@ -118,6 +118,7 @@ class Loop:
         }
         self.state = LoopState()
         self.progress: Progress = no_progress
+        self.last = settings.epochs
         self.hard = HardNegatives(recipe)
         self.scores = SampleScores()  # of the epoch so far
         self.accumulated = 0  # batches whose gradients the next step will use
@@ -133,7 +134,7 @@ class Loop:
         self._resume()
         main = self.accelerator.is_main_process
         settings = self.recipe.training
-        last = settings.epochs if until is None else until
+        last = self.last = settings.epochs if until is None else until
         with Journal(self.folder, self.state.epoch) if main else nullcontext() as journal:
             if last == 0 and not (self.folder / LAST).is_file():  # nothing is learned: the first weights are scored
                 self._finish_epoch({"epoch": 0}, journal, time.monotonic(), report, is_last=True)
@@ -214,8 +215,7 @@ class Loop:
         waiting = _TimedLoader(self.loader)  # which waits for its first batch already
         # for dropout, and after the loader, which draws a number when it starts its processes: in the first epoch alone
         torch.manual_seed(settings.seed * 100_003 + epoch + 7919 * self.accelerator.process_index)
-        words = f"Epoch {epoch} of {settings.epochs}"
-        for step, batch in enumerate(self.progress(waiting, words, steps), 1):
+        for step, batch in enumerate(self.progress(waiting, f"Epoch {epoch} of {self.last}", steps), 1):
             numbers, rate = self._step(batch, usage, update=step % settings.accumulate == 0 or step == steps)
             if numbers is None:
                 bad += 1

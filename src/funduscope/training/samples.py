@@ -29,7 +29,7 @@ from funduscope.recipe import Recipe
 from funduscope.training import TrainingError
 from funduscope.training.batch import BAGS, Item, allowed, bag_kinds, close_channels, dense_channels, frame_px
 from funduscope.training.hard_negatives import Mined, with_mined
-from funduscope.vocabulary import EITHER_EXUDATE, View
+from funduscope.vocabulary import DATASETS, EITHER_EXUDATE, View
 
 Entry = TypeVar("Entry", tuple[Case, View], tuple[Case, View, float])
 
@@ -232,8 +232,9 @@ def warn_unsampled(recipe: Recipe, train: Sequence[Case]) -> None:
     named = recipe.sampling.whole.keys() | recipe.sampling.close.keys()
     given = {case.dataset for case in train}
     for view, rates in recipe.sampling.by_view.items():
-        for name in rates.keys() - given:
-            for meant in get_close_matches(name, given - rates.keys(), 1, LIKE):
+        for name in rates.keys() - given - DATASETS.keys():
+            spelled = {one.lower(): one for one in given}
+            for meant in (spelled[one] for one in get_close_matches(name.lower(), spelled, 1, LIKE)):
                 print(f"note: sampling.{view} names {name}, which was not given: was {meant} meant?", file=sys.stderr)
     left = Counter(case.dataset for case in train if case.dataset not in named)
     if left and left.keys() != given:

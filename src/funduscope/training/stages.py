@@ -18,7 +18,7 @@ from torch import nn
 
 from funduscope import checkpoint
 from funduscope.atomic import read_json, read_lines, write_atomically, write_json
-from funduscope.checkpoint import BEST, LAST, Checkpoint
+from funduscope.checkpoint import BEST, LAST, STAGES, Checkpoint
 from funduscope.data.case import Case
 from funduscope.data.run_folds import RunFolds
 from funduscope.data.splits import SplitPlan
@@ -31,6 +31,8 @@ from funduscope.training.initialization import (
     START,
     Start,
     check_free,
+    check_no_fold,
+    check_settings,
     first_network,
     is_research_only,
     named,
@@ -50,9 +52,6 @@ from funduscope.training.train_network import (
     train_network,
 )
 from funduscope.training.validation import finish, is_calibrated
-
-STAGES = "stages"
-"""The folder of the stages in that of a run."""
 
 
 def run_recipe(
@@ -86,7 +85,7 @@ def _run_stages(
     *,
     count: int | Literal["auto"],
 ) -> Path:
-    _check(recipe, start)
+    _check(recipe, start, fold)
     place = processes.state()
     own_folds = folder / FOLDS
     with place.main_process_first():
@@ -122,15 +121,16 @@ def _run_stages(
         if place.is_main_process:
             print(f"Stage {name}", flush=True)
         own_start = replace(starts[name], refit=refit)
-        learn(stage, plan.cases, own, fold, own_start, make_validation, watch, count=count)
+        learn(stage, plan.cases, own, fold, own_start, make_validation, _naming(watch, name), count=count)
     if place.is_main_process:
         _join(recipe, folder, fold, start, plan)
         finish(folder, plan, start, watch.progress)
     return folder / BEST
 
 
-def _check(recipe: Recipe, start: Start) -> None:
-    """Raises `TrainingError` for a stage's name that cannot be, and if the run to be repeated has not all stages."""
+def _check(recipe: Recipe, start: Start, fold: int | None) -> None:
+    """Raises `TrainingError` for a stage's name that cannot be, and if the run to be repeated has not all stages, or
+    had other settings."""
     if taken := [name for name in recipe.stages if hasattr(nn.ModuleDict(), name)]:
         raise TrainingError(f"The stage name {taken[0]} is an attribute of torch.nn.ModuleDict: choose another name.")
     if start.refit is not None and not is_calibrated(start.refit):
@@ -140,6 +140,11 @@ def _check(recipe: Recipe, start: Start) -> None:
         raise TrainingError(
             f"{named(start.refit)} was made by another recipe, without stage {lacking[0]}: refit it with the same."
         )
+    if start.refit:
+        check_no_fold(fold)
+        for name in recipe.stages:
+            best = _of_stage(start.refit, name)
+            check_settings(best, checkpoint.load(best).recipe, recipe.stage(name), stage=name)
 
 
 def _check_first(recipe: Recipe, folder: Path, start: Start, *, begun: bool, taught: set[str]) -> None:
@@ -157,6 +162,12 @@ def _check_first(recipe: Recipe, folder: Path, start: Start, *, begun: bool, tau
         raise TrainingError(
             f"{folder} was begun with first weights, and stage {fresh[0]} is not: name them again (--init)."
         )
+
+
+def _naming(watch: Watch, stage: str) -> Watch:
+    """The same, with the stage in each line that a caller's own function gets, as in the joined journal."""
+    report = watch.report
+    return watch if report is None else replace(watch, report=lambda line: report(line | {"stage": stage}))
 
 
 def _of_stage(best: Path, name: str) -> Path:

@@ -204,7 +204,8 @@ def finish(folder: Path, plan: SplitPlan, start: Start, progress: Progress) -> N
     write_json(folder / "card.json", card.to_dict())
     if validation:
         predictor = Predictor(runtime, card, batch=runtime.batch)
-        _score(predictor, validation, folder / "validation", progress)
+        precision = "bfloat16" if runtime.bfloat16 else "float32"
+        _score(predictor, validation, folder / "validation", precision, progress)
     _keep_dated(folder)
 
 
@@ -255,10 +256,10 @@ def _models_of(best: Path) -> list[str]:
     return [file_sha256(best), *(file["sha256"] for file in files)]
 
 
-def _score(predictor: Predictor, validation: list[Case], out: Path, progress: Progress) -> None:
+def _score(predictor: Predictor, validation: list[Case], out: Path, precision: str, progress: Progress) -> None:
     """Writes scores, a line per photo, and pictures of predictions next to the truth."""
     scores = summarize(list(score_stream(predictor, progress(validation, "Scoring", len(validation)))))
-    scores.write(out, {"photos": "validation", "command": "funduscope train"})
+    scores.write(out, {"photos": "validation", "command": "funduscope train", "precision": precision})
     draw_all(scores, out)
 
 

@@ -64,8 +64,8 @@ def write_planted(root: Path, seed: int, data: Path | None, each: int) -> Plot:
     plot = Plot(root, seed, data)
     eyes = endless(plot)
     photographs.plant(plot, root / "photos", eyes, each)
-    rows = duplicates.plant(plot, root / "twins", eyes, each)
-    (root / "twins" / "labels.csv").write_text("\n".join(rows) + "\n")
+    rows = duplicates.plant(plot, root / "duplicates", eyes, each)
+    (root / "duplicates" / "labels.csv").write_text("\n".join(rows) + "\n")
     official.plant(plot, root / "idrid", each)
     clinics.plant(plot, root, each)
     return plot
