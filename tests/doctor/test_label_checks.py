@@ -244,6 +244,15 @@ def test_macular_edema_of_messidor2_is_no_edema_risk(scan_of: ScanOf, tmp_path: 
     assert {one.kind for one in found} == {"dme_contradicts"}
 
 
+@pytest.mark.parametrize(("lowest", "warned"), [(1, True), (0, False), (2, False)])
+def test_grades_from_1_on_may_be_of_another_scale(lowest: int, warned: bool, scan_of: ScanOf, tmp_path: Path) -> None:
+    Image.fromarray(draw_eye(1, width_px=448).pixels).save(tmp_path / "eye.jpg")
+    rows = [f"eye{number}.jpg,{lowest + number % 3}" for number in range(24)]
+    _write(tmp_path / "labels.csv", ["image,dr", "eye.jpg,3", *rows])
+    kinds = [one.kind for one in _examine(scan_of(tmp_path))]
+    assert ("grade_0_missing" in kinds) == warned
+
+
 def test_edema_risk_against_boxes_near_the_fovea(idrid: Path, scan_of: ScanOf) -> None:
     lines = _lines(idrid / GRADES)
     x, y = (float(cell) for cell in _lines(idrid / FOVEAS)[3].split(",")[1:3])

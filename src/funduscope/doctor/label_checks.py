@@ -6,7 +6,7 @@ mean for the eye is checked in `anatomy_checks`.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +20,8 @@ MAX_ROWS: Final = 50
 """Rows without a photo or a label, or photos without a row, that get a finding each; more are one finding."""
 
 _COMPARED: Final = ("grade", "dme", "maculopathy", "edema", "quality", "eye")
+GRADED: Final = 20
+"""Of so many graded photos some are of grade 0, as a rule."""
 _OPTIONAL: Final = ("grade", "dme")
 _LISTED: Final = 200
 
@@ -35,6 +37,7 @@ def examine(scan: Scan, label_rows: LabelRows) -> Iterator[Finding]:
         yield from _in_two_rows(scan, table)
         yield from _empty(scan, table)
         yield from _rejected(scan, table)
+        yield from _without_grade_0(scan, table)
     yield from _without_row(scan, label_rows)
     yield from _between_files(scan, label_rows)
 
@@ -147,6 +150,17 @@ def _rejected(scan: Scan, table: Table) -> Iterator[Finding]:
         says = f"{len(rows)} photos are of quality reject and have a grade all the same."
         evidence = {"rows": [row.row for row in rows][:_LISTED], "column": table.roles["quality"]}
         yield found("graded_reject", scan.names(table.file, *(row.photo for row in rows)), says, evidence)
+
+
+def _without_grade_0(scan: Scan, table: Table) -> Iterator[Finding]:
+    """Grades from 1 on: those of a scale that begins with 1 are all one too high."""
+    if table.is_folds or "grade" not in table.roles:
+        return
+    counts = Counter(grade for row in table.rows if (grade := row.value("grade")) is not None)
+    if counts.total() >= GRADED and counts[1] and not counts[0]:
+        says = f"{counts.total()} photos have a grade, none of them grade 0."
+        evidence = {"column": table.roles["grade"], "grades": {str(grade): counts[grade] for grade in sorted(counts)}}
+        yield found("grade_0_missing", [scan.relative(table.file)], says, evidence)
 
 
 def _without_row(scan: Scan, label_rows: LabelRows) -> Iterator[Finding]:
