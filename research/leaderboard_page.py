@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from research.bundles import unpack
-from research.published import RESULTS, ROWS, has_ended
+from research.published import RESULTS, ROWS
 
 from funduscope.compare import markdown
 from funduscope.compare.charts import COLORS, MARKERS, draw_costs, draw_forest, encode_figure
@@ -139,11 +139,7 @@ def target_words(runs: Sequence[Run]) -> list[str]:
 def missing_words(runs: Sequence[Run]) -> list[str]:
     """Designs whose training has not ended, and those without a row."""
     there = {run.name for run in runs}
-    unended = [
-        f"{run.name}: its training was stopped after epoch {len(run.journal)}, before it ran out of epochs or patience."
-        for run in runs
-        if not has_ended(run.recipe, run.journal)
-    ]
+    unended = [f"{run.name} is {run.unfinished}." for run in runs if run.unfinished]
     names = [row.name for row in ROWS if row.name not in there]
     return [*unended, *([f"Without a row so far: {listed(names)}."] if names else [])]
 

@@ -19,17 +19,17 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from research.bundles import add, make_row, make_row_so_far, unpack
 
+from funduscope.compare.run_folder import read_run
 from funduscope.data.case import Case
 from funduscope.data.sources import read_data
 from funduscope.recipe import Recipe
-from funduscope.training.train import Run
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 RESULTS: Final = ROOT / "results" / "published.jsonl.gz"
@@ -100,22 +100,12 @@ def make(
         make_row(recipe, learned, cases, folder, 0, results, row.command, processes)
 
 
-def has_ended(recipe: Recipe, journal: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether a training is over, by its last epoch or by its patience."""
-    best = max((line["epoch"] for line in journal if line.get("best")), default=0)
-    last = max((line["epoch"] for line in journal), default=0)
-    settings = recipe.training
-    return last >= settings.epochs or last - best >= settings.patience
-
-
 def is_stored(row: Row, results: Path = RESULTS) -> bool:
     """Whether the table has the row of a training that has ended."""
     with tempfile.TemporaryDirectory() as folder:
         unpack(results, Path(folder))
-        if not (Path(folder) / row.name).is_dir():
-            return False
-        run = Run(Path(folder) / row.name)
-        return has_ended(run.recipe, run.journal)
+        place = Path(folder) / row.name
+        return place.is_dir() and not read_run(place, row.name).unfinished
 
 
 def asked() -> argparse.Namespace:

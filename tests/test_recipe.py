@@ -258,3 +258,12 @@ def test_settings_of_close_crops_have_no_effect_where_nothing_is_learned_from_an
     assert [name for name in Recipe.load("unet34", changes).without_effect if name in named] == named
     assert Recipe.load("plain", ["sampling.close.mine=3"]).without_effect == []
     assert [name for name in builtin_recipes() if Recipe.load(name).without_effect] == []
+
+
+def test_the_tasks_of_a_recipe_with_stages_are_changed_together_with_theirs() -> None:
+    lesions = 'stages.lesions.tasks.structures=["MA", "EX"]'
+    recipe = Recipe.load("fast", [lesions, 'tasks.structures=["MA", "EX", "OD"]'])
+    assert recipe.tasks.structures == ("MA", "EX", "OD")
+    assert recipe.stage("lesions").tasks.structures == ("MA", "EX")
+    with pytest.raises(RecipeError, match="expected are those of the recipe"):
+        Recipe.load("fast", [lesions])

@@ -284,7 +284,7 @@ def _change(tree: dict[str, Any], path: str, value: Any) -> None:
     if keys[0] in LEARNING:
         for stage in own.values():
             _set(stage, keys, value, path)
-    elif own and own.keys() == stages.keys() and keys[0] != "tasks":  # the recipe's tasks are those of its stages
+    elif own and own.keys() == stages.keys() and keys[0] != "tasks":  # `Recipe` compares them with its stages' own
         names = ", ".join(f"stages.{name}.{path}" for name in own)
         raise RecipeError(f"--set {path} changes nothing, since every stage has a value of its own: set {names}.")
 

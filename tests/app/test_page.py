@@ -190,7 +190,7 @@ def test_the_table_tells_what_a_person_must_do_from_no_referral() -> None:
     cells = {row.key: _cells(row, Words("en"))["Referral"] for row in photos}
     assert cells == {
         "healthy": "No referral",
-        "gray": "No referral by the model: a trained person decides",
+        "gray": "Referral open: the model saw no reason for it; a trained person decides",
         "no macula": "Retake",
         "two eyes": "This picture shows several photos: give each of them as a file of its own.",
     }

@@ -27,7 +27,8 @@ import pytest
 from funduscope.batch.archives import MAX_RATIO, TOTAL_VARIABLE
 from funduscope.batch.photo_list import open_list
 from funduscope.batch.store import Store
-from funduscope.i18n.errors import CodedError
+from funduscope.i18n.errors import CodedError, PhotoError
+from funduscope.imaging.photo import Photo
 
 
 def test_a_table_says_what_is_known(tmp_path: Path) -> None:
@@ -481,3 +482,5 @@ def test_a_pipe_with_a_photos_name_is_listed_and_never_opened(tmp_path: Path) ->
     os.mkfifo(tmp_path / "pipe.jpg")
     os.mkfifo(tmp_path / "pipe")
     assert [one.place for one in open_list(tmp_path)] == ["pipe.jpg"]
+    with pytest.raises(PhotoError, match="not a file"):
+        Photo.open(tmp_path / "pipe.jpg")

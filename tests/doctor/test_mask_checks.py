@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -225,3 +227,9 @@ def test_masks_that_a_table_names_and_votes_that_it_counts(idrid: Path, scan_of:
         ("votes_wrong", "votes/IDRiD_02_EX.png"),
         ("votes_wrong", "votes/IDRiD_03_HE.png"),
     ]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pipes among files")
+def test_a_pipe_with_a_masks_name_is_no_mask_and_never_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "eye_MA.tif")
+    assert read_stored(tmp_path / "eye_MA.tif") == "It is not a file."

@@ -159,7 +159,7 @@ def test_every_sentence_is_made_of_its_values():
         is_title = re.fullmatch(HEADLINES, code)
         assert re.fullmatch(r"[A-Z].*" if is_title else r"[A-Z].*\.", message(code, values).text)
     assert message("ICDR_2_BEYOND_MA", {"at_least": 2, "kinds": ["HE", "EX", "SE"]}).text.startswith(
-        "Haemorrhages, hard exudates and soft exudates, which is more than microaneurysms only"
+        "Haemorrhages, hard exudates and soft exudates: more than microaneurysms only"
     )
 
 

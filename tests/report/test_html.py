@@ -218,7 +218,7 @@ def test_printable_shows_that_something_was_there():
 def test_the_page_shows_what_the_lesions_support(drawn_eye):
     page = Page(report(drawn_eye()))
     assert "Diabetic retinopathy 2 2 to 3 agree" in page.text
-    assert "which is more than microaneurysms only: at least grade 2." in page.text
+    assert ": more than microaneurysms only, so at least grade 2." in page.text
     assert "Refer urgently Grade 2: grade 2 or more is referable." in page.text
     assert "Right eye, by disc and fovea." in page.text
 

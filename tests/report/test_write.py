@@ -61,7 +61,7 @@ def test_full_size_is_the_photos_own_width(drawn_eye, tmp_path):
     assert Image.open(save(found, tmp_path / "b", full_size=True) / "overlay.png").width == 2500
 
 
-def test_masks_are_named_after_the_photo_and_after_its_folder_where_that_tells_namesakes_apart(drawn_eye, tmp_path):
+def test_masks_are_named_after_the_photo_and_after_its_folder_where_two_photos_have_one_name(drawn_eye, tmp_path):
     assert "eye_MA.tif" in names(save(drawn_eye(), tmp_path / "anything"))
     assert "eye-0123abcd_MA.tif" in names(save(drawn_eye(), tmp_path / "eye-0123abcd"))
     assert "passwd_MA.tif" in names(save(drawn_eye(name="../../etc/passwd"), tmp_path / "other"))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from research.bundles import read_table
-from research.published import ROWS, Row, has_ended, is_stored, make
+from research.published import ROWS, Row, is_stored, make
 from tests import less_work
 from tests.research.test_study import TINY
 
@@ -31,14 +31,6 @@ def test_a_row_keeps_its_authors_epochs_batch_and_rates(row: Row) -> None:
     assert differing(recipe, file) - {"training"} <= {"encoder", "views"}
     half = recipe.views.whole_px / file.views.whole_px
     assert half == pytest.approx(0.5 if row.name.endswith("-half") else 1, rel=0.05)
-
-
-@pytest.mark.parametrize(
-    ("epochs", "best", "ended"), [(3, 3, False), (30, 30, True), (8, 3, True), (8, 4, False)], ids=str
-)
-def test_a_training_has_ended_by_its_last_epoch_or_its_patience(epochs: int, best: int, ended: bool) -> None:
-    journal = [{"epoch": epoch, "best": epoch == best} for epoch in range(1, epochs + 1)]
-    assert has_ended(ROWS[0].recipe(), journal) == ended
 
 
 @pytest.mark.slow

@@ -161,10 +161,10 @@ def test_a_form_that_was_cut_off_is_not_said_to_lack_a_file(service: Service) ->
     headers = {"content-type": "multipart/form-data; boundary=x"}
     with service.client() as client:
         cut = client.post("/v1/findings", content=ONE_FILE.removesuffix(b"\r\n--x--\r\n"), headers=headers)
-        empty = client.post("/v1/findings", content=b"--x--\r\n", headers=headers)
+        empty = client.post("/v1/findings", content=b"--x--\r\nwhat comes after it", headers=headers)
         heads = [client.head(path).status_code for path in ("/healthz", "/readyz", "/metrics", "/v1/model")]
     assert (cut.status_code, empty.status_code) == (400, 400)
-    assert "ends before its last boundary" in cut.json()["error"]["says"]
+    assert "was cut off before its last boundary" in cut.json()["error"]["says"]
     assert "has no file" in empty.json()["error"]["says"]
     assert heads == [200] * 4
 

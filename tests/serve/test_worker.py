@@ -70,7 +70,7 @@ def test_a_fault_is_reported_by_its_kind_alone(tiny: Path, eye: bytes, monkeypat
     assert "secret" not in str(header)
 
 
-def test_an_answer_that_memory_does_not_suffice_for_is_said_to_have_failed(
+def test_an_answer_too_large_for_memory_is_said_to_have_failed(
     tiny: Path, eye: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without any answer the client would wait until its deadline."""

@@ -505,6 +505,10 @@ def test_a_misspelled_data_set_is_named(short: Recipe, cases: list[Case], capsys
     assert "meant" not in capsys.readouterr().err
     warn_unsampled(Recipe.from_toml(short.to_toml(), ["sampling.whole={idridB = 1}"]), cases)
     assert "sampling.whole names idridB, which was not given: was idrid-B meant?" in capsys.readouterr().err
+    clinics = ["sampling.whole={hospital-a = 1, hospital-b = 1}"]
+    given = [replace(case, dataset="hospital-a") for case in cases]
+    warn_unsampled(Recipe.from_toml(short.to_toml(), clinics), given)
+    assert "meant" not in capsys.readouterr().err, "of two clinics one was not given"
     both = ["sampling.whole={idrid-B = 1, idrid-b = 1}"]
     warn_unsampled(Recipe.from_toml(short.to_toml(), both), cases)
     assert "names idrid-b, which was not given: was idrid-B meant?" in capsys.readouterr().err

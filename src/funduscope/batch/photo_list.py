@@ -94,7 +94,7 @@ class FolderPhotos:
             name = Path(os.path.relpath(path, self.folder)).as_posix()
             place = _spelled(name)
             if place != name and (self.folder / place).exists():
-                says = "its name is no valid Unicode, and another photo's is written in the same way: rename it"
+                says = "its name is not valid Unicode, and written out it is another photo's name: rename it"
                 yield ListedPhoto(f"{place} (2)", "", problem=("E_NOT_FOUND", says))
             elif closed := why_unreadable(path):
                 yield ListedPhoto(place, "", problem=("E_NOT_FOUND", closed))

@@ -90,7 +90,8 @@ def read_all(
                 if reader.job is not None:
                     place, reader.job = reader.job[0], None
                     yield place, answer
-                reader.is_ready, deaths_at_start = True, 0
+                if not reader.is_ready:
+                    reader.is_ready, deaths_at_start = True, 0
     finally:
         for reader in readers:
             reader.end()

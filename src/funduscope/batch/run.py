@@ -46,7 +46,7 @@ _WITH_FILES: Final = f"select place, name from results where {_ANSWERED} and cod
 @dataclass(frozen=True)
 class BatchProgress:
     """done: photos of `total` that this run has answered, the last of them `seconds` after the first. photos_per_s and
-    left_s, the time left, are None at the first: what came before it was the start of the processes."""
+    left_s, the time left, are None after the first photo, whose time includes starting the processes."""
 
     done: int
     total: int

@@ -66,8 +66,8 @@ def train(
 ) -> int:
     """Train a model, or continue a training that stopped.
 
-    However a training stopped, the same command continues after the last finished epoch. At SIGTERM it ends after the
-    operation that runs, with exit code 143; at a second SIGTERM at once.
+    However a training stopped, the same command continues after the last finished epoch. At SIGTERM it stops as
+    soon as the current operation returns, with exit code 143; a second SIGTERM stops it at once.
     """
     from funduscope.recipe import Recipe
 

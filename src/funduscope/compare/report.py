@@ -21,6 +21,7 @@ from funduscope.compare.score_runs import score_runs, time_together
 from funduscope.compare.sections import Comparison, every_score, method_section, runs_section, score_sections
 from funduscope.compare.significance import Tests, ablation_section, run_tests, tests_section
 from funduscope.data.sources import Data, PathName, cases_of
+from funduscope.inference.loading import models_in
 from funduscope.progress import Progress, no_progress
 
 PAGE: Final = "compare.html"
@@ -60,7 +61,8 @@ def compare_runs(
     if cases:
         _check_tested(folders)
         for folder in folders:
-            must_be_writable(folder / "scores")
+            if models_in(folder):
+                must_be_writable(folder / "scores")
         for folder in folders:
             score_runs(folder, cases, every_set=every_set, progress=progress)
         time_together(folders)

@@ -23,7 +23,6 @@ from funduscope.atomic import read_lines, replacing, write_atomically
 from funduscope.compare.run_schema import CostFile, JournalLine, PhotoLine, RunFile, ScoresFile, check
 from funduscope.compare.score_kinds import KINDS, PACKED, Measure, Row
 from funduscope.evaluation.score_key import ScoreKey
-from funduscope.inference.loading import is_unfinished_run
 from funduscope.metrics import Interval
 from funduscope.recipe import Recipe
 from funduscope.vocabulary import FURTHER_TASKS, PHOTO_TASKS
@@ -173,7 +172,7 @@ def _name(place: Path, places: Sequence[Path]) -> str:
 
 def read_run(folder: Path, name: str) -> Run:
     """One run. Raises `CompareError` if the folder is not one of a run, or a file in it cannot be read."""
-    if not (folder / "recipe.toml").is_file() and is_unfinished_run(folder):
+    if not (folder / "recipe.toml").is_file() and (folder / "stages").is_dir():  # written when all stages have ended
         raise CompareError(f"The training of {folder} has not ended: the same command continues it.")
     for needed in ("recipe.toml", "run.json"):
         if not (folder / needed).is_file():

@@ -27,7 +27,7 @@ from funduscope.evaluation.scores import PhotoScore, summarize
 from funduscope.i18n.errors import PhotoError
 from funduscope.imaging.photo import Photo
 from funduscope.inference.card import Card
-from funduscope.inference.loading import RUN_FILES, load
+from funduscope.inference.loading import RUN_FILES, load, models_in
 from funduscope.inference.predictor import Predictor
 from funduscope.inference.runtime import digest_of
 from funduscope.progress import Progress
@@ -56,7 +56,7 @@ def score_runs(
     wanted_parts: no others are scored. A folder without weights is left as it is. Raises the errors of loading models
     and reading photos.
     """
-    files = [folder / name for name in RUN_FILES if (folder / name).is_file()]
+    files = models_in(folder)
     if not files:
         return
     hashes = {digest_of(path) for path in files}
@@ -177,7 +177,7 @@ def time_together(folders: Sequence[Path]) -> None:
 
     Seconds of one sitting can be compared; those of different days cannot, since the load of a machine differs.
     """
-    with_model = [folder for folder in folders if any((folder / name).is_file() for name in RUN_FILES)]
+    with_model = [folder for folder in folders if models_in(folder)]
     known = {folder: tree for folder in with_model if (tree := read_if_there(folder / "scores" / COST)) is not None}
     sitting = hashlib.sha256("".join(sorted(tree["sha256"] for tree in known.values())).encode()).hexdigest()[:12]
     if all(tree.get("sitting") == sitting for tree in known.values()):

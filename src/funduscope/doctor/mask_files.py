@@ -147,6 +147,8 @@ def _folder_code(name: str) -> str:
 
 def read_stored(path: Path) -> Stored | str:
     """A decoded mask file, upright; a sentence that says why where it cannot be read."""
+    if path.exists() and not path.is_file():  # reading a pipe would never end
+        return "It is not a file."
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of damaged files; the checks report what is wrong

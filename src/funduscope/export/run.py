@@ -74,7 +74,7 @@ def export_run(run: str | os.PathLike[str], data: Data | None = None, *, device:
     export then stay. Where only INT8 is refused, the float32 model is written before the error.
     """
     run, cases = Path(run), None if data is None else cases_of(data)
-    if run.absolute().parent.name == STAGES:
+    if run.absolute().parent.name == STAGES and (run.absolute().parents[1] / "folds.csv").is_file():
         raise ExportError(f"{run} is one stage of a run: name the run, {run.absolute().parents[1]}.")
     if is_unfinished_run(run):
         raise ExportError(f"The training of {run} has not ended: run the same command again, then export.")
@@ -173,10 +173,15 @@ def _quantized(source: Path, target: Path, images: list[np.ndarray]) -> None:
 def _check_parity(small: Predictor, plain: Predictor, check: list[np.ndarray], least_equal: float) -> dict[str, Any]:
     """How far the answers of INT8 are from float32. Raises `ExportError` if it is too far."""
     parity = compare(small, plain, check)
-    apart = {"a landmark, over the width": parity.most_landmark, "a structure, mean": parity.most_of_structure}
-    faults = [f"{what} {value:.3f} ({MAX_DIFFERENT} allowed)" for what, value in apart.items() if value > MAX_DIFFERENT]
+    apart = {
+        "a landmark's place, as a share of the photo's width": parity.most_landmark,
+        "a structure's mean probability": parity.most_of_structure,
+    }
+    faults = [
+        f"{what}: {value:.4f} ({MAX_DIFFERENT} allowed)" for what, value in apart.items() if value > MAX_DIFFERENT
+    ]
     if parity.labels_equal < least_equal:
-        faults.insert(0, f"labels equal on {parity.labels_equal:.0%} ({least_equal:.0%} needed)")
+        faults.insert(0, f"labels equal on {parity.labels_equal:.1%} ({least_equal:.0%} needed)")
     if faults:
         raise ExportError(f"INT8 differs from float32, {parity.photos} photos: {'; '.join(faults)}.")
     return vars(parity)

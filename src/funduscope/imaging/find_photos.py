@@ -43,9 +43,10 @@ def find_photos(sources: Iterable[Path | str], also: Callable[[Path], bool] = la
 
     A source that is a file is always in the result, so it gets an answer even where it is no photo or is missing. Of a
     folder and its subfolders, these are: files whose first bytes are those of a JPEG, PNG, TIFF or DICOM file; files
-    with such a suffix, or that of another format of pictures, so that a photo that cannot be read is reported; links
-    that lead nowhere and folders that cannot be read, which are then reported as failures. Links to folders are
-    followed, last, each folder once. Hidden files, a disc's DICOMDIR and the files of earlier results are left out.
+    with such a suffix, or that of another format of pictures, so that a photo that cannot be read is reported; pipes
+    and devices named so, links that lead nowhere and folders that cannot be read, which are then reported as failures.
+    Links to folders are followed, last, each folder once. Hidden files, a disc's DICOMDIR and the files of earlier
+    results are left out.
 
     A file of one source is not given again for the next source, however its path is written. Within one folder, a link
     to a photo next to it is another photo: it has its own name, and a data set may give it another label.

@@ -104,7 +104,12 @@ def weights_of(model: ModelPath) -> Path:
 def is_unfinished_run(folder: Path) -> bool:
     """Whether a training has begun in a folder and made no weights for use yet."""
     begun = any((folder / name).exists() for name in ("recipe.toml", "run.json", "stages"))
-    return begun and not any((folder / name).is_file() for name in RUN_FILES)
+    return begun and not models_in(folder)
+
+
+def models_in(folder: Path) -> list[Path]:
+    """The files in a run's folder that can be loaded, the preferred one first."""
+    return [path for name in RUN_FILES if (path := folder / name).is_file()]
 
 
 def _predictor(model: ModelPath | None, threads: int, device: Device) -> Predictor:
@@ -129,7 +134,7 @@ def model_file(model: ModelPath) -> Path:
     """
     path = Path(model)
     if path.is_dir():
-        made = [path / name for name in RUN_FILES if (path / name).is_file()]
+        made = models_in(path)
         if not made and is_unfinished_run(path):
             raise ModelError("E_MODEL", f"The training of {path} has not ended: the same command resumes it.")
         if not made:

@@ -220,7 +220,7 @@ def _geometry(framed: Frame) -> dict[str, float]:
 
 
 def _surround(pixels: np.ndarray, field_of_view: FieldOfView | None) -> dict[str, float]:
-    """Whether the field has an edge, and the brightness around it; measured on a copy with a longer side of 256 px."""
+    """Whether the field has an edge, and the brightness around it; measured on a copy of at most 256 px."""
     if field_of_view is None:
         return {"rim": 0.0, "outside": 0.0}
     if field_of_view.is_edgeless:

@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from email.message import Message
 from typing import Annotated, Any, Final
 
 from fastapi import FastAPI, Query, Request
@@ -164,9 +165,11 @@ async def _upload(request: Request, body: bytes) -> Upload:
         ) from None
     files = [one for _, one in form.multi_items() if not isinstance(one, str)]
     if not files:
-        is_cut = not body.rstrip().endswith(b"--")
-        says = "the form ends before its last boundary: send it again" if is_cut else "the form has no file"
-        raise RefusalError("E_REQUEST", f"{says}; expected one file in it, the photo")
+        head = Message()
+        head["content-type"] = request.headers["content-type"]
+        if body and f"--{head.get_boundary()}--".encode() not in body:
+            raise RefusalError("E_REQUEST", "the form was cut off before its last boundary: send it again")
+        raise RefusalError("E_REQUEST", "the form has no file; expected one, the photo")
     name = re.split(r"[/\\]", files[0].filename or "")[-1][-_MAX_NAME_LENGTH:]
     return Upload(await files[0].read(), name or None)
 

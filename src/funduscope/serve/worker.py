@@ -112,7 +112,7 @@ def about(model: Model, named: Sequence[str]) -> dict[str, Any]:
 
 def _serve(model: Model, parallel: int, incoming: BinaryIO, outgoing: BinaryIO, ready: dict[str, Any]) -> None:
     writing = threading.Lock()
-    waiting, cancelled = set[int](), set[int]()  # numbers of jobs
+    open_jobs, cancelled = set[int](), set[int]()  # their numbers
     _send(outgoing, writing, {"event": "ready", "about": ready})
 
     def work(job: PipeMessage) -> None:
@@ -122,22 +122,22 @@ def _serve(model: Model, parallel: int, incoming: BinaryIO, outgoing: BinaryIO, 
             if number in cancelled:
                 raise CancelledJobError
 
+        header: dict[str, Any] = {"sha256": None, "seconds": {}}
         try:
             header, body = read_photo(model, job, check)
             _send(outgoing, writing, {"event": "done", "job": number, **header}, body)
         except Exception as error:  # too little memory for the answer: without any the client would wait
-            told = {"sha256": None, "seconds": {}, **_error(error)}
-            _send(outgoing, writing, {"event": "done", "job": number, **told})
+            _send(outgoing, writing, {"event": "done", "job": number, **header, **_error(error)})
         finally:
-            waiting.discard(number)
+            open_jobs.discard(number)
             cancelled.discard(number)
 
     with ThreadPoolExecutor(parallel) as threads:
         while (message := read_message(incoming)) is not None:
             if message.header["event"] == "cancel":
-                cancelled.update({message.header["job"]} & waiting)
+                cancelled.update({message.header["job"]} & open_jobs)
             else:
-                waiting.add(message.header["job"])
+                open_jobs.add(message.header["job"])
                 threads.submit(work, message)
                 del message  # the photo's bytes are the thread's
 

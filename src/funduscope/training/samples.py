@@ -235,6 +235,8 @@ def warn_unsampled(recipe: Recipe, train: Sequence[Case]) -> None:
         for name in rates.keys() - given - DATASETS.keys():
             spelled = {one.lower(): one for one in given}
             for meant in (spelled[one] for one in get_close_matches(name.lower(), spelled, 1, LIKE)):
+                if meant in rates and meant.lower() != name.lower():  # both are meant, and one was not given
+                    continue
                 print(f"note: sampling.{view} names {name}, which was not given: was {meant} meant?", file=sys.stderr)
     left = Counter(case.dataset for case in train if case.dataset not in named)
     if left and left.keys() != given:

@@ -144,7 +144,7 @@ def _check(recipe: Recipe, start: Start, fold: int | None) -> None:
         check_no_fold(fold)
         for name in recipe.stages:
             best = _of_stage(start.refit, name)
-            check_settings(best, checkpoint.load(best).recipe, recipe.stage(name), stage=name)
+            check_settings(best, checkpoint.load(best, ()).recipe, recipe.stage(name), stage=name)
 
 
 def _check_first(recipe: Recipe, folder: Path, start: Start, *, begun: bool, taught: set[str]) -> None:
