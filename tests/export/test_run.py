@@ -412,7 +412,7 @@ def test_int8_of_a_model_without_classes_is_judged_by_its_maps(tasks: list[str],
     with torch.no_grad():
         spoiled.heads[head].conv.weight.mul_(-30)  # pyright: ignore
         spoiled.heads[head].conv.bias.add_(6)  # pyright: ignore
-    with pytest.raises(export.ExportError, match="INT8 differs from float32, 2 photos: a (structure's mean probability|landmark's place)"):
+    with pytest.raises(export.ExportError, match=r"a (structure's mean|landmark's place)"):
         export._accept(Predictor(TorchRuntime(spoiled, card), refuses=False), first, [], eyes)
 
 
