@@ -403,7 +403,10 @@ def test_a_file_that_is_no_photo_is_refused_with_a_reason(visitors: Make, served
         ("black.png", black),
     )
     page = visitor.page
-    page.get_by_text("Not read: 11").first.wait_for()
+    visitor.photo.wait_for()  # with a photo on the page the list is folded
+    visitor.settled()
+    visitor.unfold(page.get_by_test_id("stExpander").filter(has_text="Not read: 11"))
+    page.get_by_text("(E_").first.wait_for()
     text = page.locator("body").inner_text()
     codes = {one.split("(")[-1].rstrip(")") for one in text.splitlines() if "(E_" in one}
     wanted = {"E_FORMAT", "E_EMPTY", "E_TRUNCATED", "E_TOO_SMALL", "E_LABELS", "E_TOO_MANY_PIXELS", "E_MULTIPAGE"}
