@@ -64,6 +64,8 @@ def batch(
 
     processes, threads = _shares(processes, threads, on_gpu=device != DeviceName.CPU, on_cluster=bool(ray))
     reading = ReadingSettings(tuple(model or ()), threads, device.value, force, out / "files" if files else None)
+    if ray:
+        print(f"Waiting for the Ray cluster at {ray}; without one Ray gives up after some minutes.", file=sys.stderr)
     with ended_by_sigterm("the batch was ended (SIGTERM): the same command continues"):
         photos = run_batch(
             source,
@@ -75,13 +77,17 @@ def batch(
             retry_failed=retry_failed,
             progress=_Lines(as_json),
         )["photos"]
+    _print_end(photos, source, out, as_json)
+    return 1 if photos["failed"] or not photos["given"] else 0
+
+
+def _print_end(photos: Mapping[str, int], source: Path, out: Path, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"event": "done", **photos}))
     else:
         _print_counts(photos, out)
     if not photos["given"]:
         print(f"funduscope: {source} has no photo: expected JPEG, PNG, TIFF or DICOM files", file=sys.stderr)
-    return 1 if photos["failed"] or not photos["given"] else 0
 
 
 def _print_counts(photos: Mapping[str, int], out: Path) -> None:
