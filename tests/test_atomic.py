@@ -144,11 +144,14 @@ def test_a_damaged_file_is_named_and_what_to_do(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(DamagedFileError, match=rf"{path} is damaged \(.*\): restore it from a backup"):
             read_json(path)
-    path.write_text('{"epoch": 1}\n{"epo\n{"epoch": 3}\n')
-    with pytest.raises(DamagedFileError, match="is damaged"):
-        read_lines(path)
+    for line in ('{"epo', "5"):
+        path.write_text(f'{{"epoch": 1}}\n{line}\n{{"epoch": 3}}\n')
+        with pytest.raises(DamagedFileError, match="is damaged"):
+            read_lines(path)
     path.write_text('{"fold": 0}')
-    assert read_json(path) == {"fold": 0}
+    assert read_json(path, "fold") == {"fold": 0}
+    with pytest.raises(DamagedFileError, match="epoch is missing"):
+        read_json(path, "fold", "epoch")
 
 
 def test_a_folder_is_tried_before_hours_are_spent_and_nothing_is_left(

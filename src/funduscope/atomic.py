@@ -88,30 +88,36 @@ def remove_unfinished(folder: Path, paths: Collection[Path] | None = None) -> No
             _remove(left)
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a file of JSON. Raises `OSError`, and `DamagedFileError` if it holds none."""
+def read_json(path: Path, *keys: str) -> dict[str, Any]:
+    """The object in a file of JSON. Raises `OSError`, and `DamagedFileError` if it is none or lacks one of `keys`."""
     try:
         tree = json.loads(path.read_text("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise DamagedFileError(_damaged(path, str(error))) from error
+        raise damaged(path, str(error)) from error
     if not isinstance(tree, dict):
-        raise DamagedFileError(_damaged(path, "it holds no object"))
+        raise damaged(path, "it holds no object")
+    if missing := [key for key in keys if key not in tree]:
+        raise damaged(path, f"{missing[0]} is missing")
     return tree
 
 
-def read_lines(path: Path) -> list[Any]:
-    """A file's lines of JSON, without the unfinished last one that a killed process leaves.
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects in a file's lines of JSON, without the unfinished last one that a killed process leaves.
 
     Raises `OSError`, and `DamagedFileError` if another line is none.
     """
     try:
-        return [json.loads(line) for line in path.read_text("utf-8").split("\n")[:-1] if line]
+        lines = [json.loads(line) for line in path.read_text("utf-8").split("\n")[:-1] if line]
     except (ValueError, RecursionError) as error:
-        raise DamagedFileError(_damaged(path, str(error))) from error
+        raise damaged(path, str(error)) from error
+    if not all(isinstance(line, dict) for line in lines):
+        raise damaged(path, "a line holds no object")
+    return lines
 
 
-def _damaged(path: Path, why: str) -> str:
-    return f"{path} is damaged ({why.rstrip('.')}): restore it from a backup, or take another folder."
+def damaged(path: Path, why: str) -> DamagedFileError:
+    """The error of a file whose content cannot be used."""
+    return DamagedFileError(f"{path} is damaged ({why.rstrip('.')}): restore it from a backup, or take another folder.")
 
 
 def link_or_copy(source: Path, target: Path) -> None:

@@ -225,6 +225,19 @@ def test_a_model_without_a_grade_takes_over_nothing_that_a_grade_was_part_of() -
     assert not _with_before(lean, before, seen).witnesses, "it asks for a lesion that this model does not seek"
 
 
+def test_a_task_that_the_first_weights_do_not_answer_keeps_nothing_of_them() -> None:
+    """Their card has a temperature and a threshold of everything, though nothing was fitted."""
+    about = {"calibration": {f"{code}_threshold": "0.5" for code in CODES} | {f"{task}_labels": 0 for task in CLASSES}}
+    before = replace(Card(), grade=False, dme=False, temperatures={"grade": 1.0, "dme": 1.0})
+    fitted = replace(
+        Card(), about=about, temperatures={"grade": 4.0, "dme": 2.0}, referable_threshold=0.6, grade_quantile=0.9
+    )
+    card = _with_before(fitted, before, [])
+    assert card.temperatures == fitted.temperatures
+    assert (card.referable_threshold, card.grade_quantile) == (0.6, 0.9)
+    assert "grade_calibration" not in card.about["calibration"]
+
+
 @pytest.mark.parametrize(("labels", "has_witness", "is_kept"), [(4, False, True), (40, False, True), (40, True, False)])
 def test_too_few_labels_leave_a_task_calibrated_as_it_was(labels: int, has_witness: bool, is_kept: bool) -> None:
     """All of it, since the parts belong together: a witness that could not be fitted keeps the rest, too."""

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from funduscope import checkpoint
+from funduscope.network.joined import build_model
 from funduscope.network.network import build
 from funduscope.recipe import Recipe
 from funduscope.training.initialization import FirstNetwork, first_network
@@ -51,3 +52,27 @@ def test_planes_of_other_landmarks_are_not_taken(kind: str, landmarks: tuple[str
     assert not first.known & {"optic_disc", "fovea"}
     assert "EX" in first.known
     assert "fresh: landmarks" in first.note
+
+
+DEEP = (*SMALL, "decoder.kind=unet", "decoder.skip_channels=[]", "decoder.channels=[8,8,8,8]")
+SHALLOW = {"encoder": {"levels": 4}, "decoder": {"channels": [8, 8, 8]}}
+
+
+def test_of_a_joined_model_the_network_with_the_recipes_encoder_gives_its_weights(tmp_path: Path) -> None:
+    """Although the other one, whose encoder is shallower, has more of its tasks."""
+    seen = ("tasks.structures=['OD', 'MA', 'HE', 'EX']", "tasks.dme=false", "tasks.landmarks=[]")
+    own = Recipe.load("plain", [*DEEP, *seen, "views.close=['MA', 'HE', 'EX']"])
+    lesions = {**SHALLOW, "tasks": {"structures": ["MA", "HE", "EX"], "grade": False}}
+    joined = own.model_copy(update={"stages": {"lesions": lesions, "eye": {"tasks": {"structures": ["OD"]}}}})
+    path = tmp_path / "joined.safetensors"
+    checkpoint.save(path, joined, {"weights": build_model(joined).state_dict()}, {}, {"epoch": 1})
+    first = first_network(own, tmp_path / "new", [path])
+    assert first.note.startswith("note: joined.safetensors gave encoder, ")
+    assert {"OD", "grade"} <= first.known
+
+
+def test_what_of_a_part_was_not_taken_is_said(tmp_path: Path) -> None:
+    own = Recipe.load("plain", DEEP)
+    shallow = own.model_copy(update={"stages": {"all": SHALLOW}}).stage("all")
+    note = _first(shallow, own, tmp_path).note
+    assert "in part: encoder, decoder, grade, dme" in note, "a head of fewer features shares its last shift alone"

@@ -129,7 +129,7 @@ def _kept_tasks(card: Card, before: Card, about: dict[str, Any], witnesses: bool
     """The photo tasks of both cards that are calibrated as in the first weights': of too few labels, or of so few
     that their witness could not be fitted, which the other parts belong to."""
     lost = {*(_witnesses_of(before, card) if witnesses else ())} - {*card.witnesses}
-    few = (task for task in before.temperatures if about.get(f"{task}_labels", MIN_LABELED) < MIN_LABELED)
+    few = (task for task in before.photo_tasks if about.get(f"{task}_labels", MIN_LABELED) < MIN_LABELED)
     return [task for task in dict.fromkeys((*few, *lost)) if task in before.temperatures]
 
 

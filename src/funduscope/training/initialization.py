@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from funduscope import checkpoint
-from funduscope.atomic import file_sha256, read_json, write_json
+from funduscope.atomic import damaged, file_sha256, read_json, write_json
 from funduscope.checkpoint import Checkpoint
 from funduscope.data.case import Case
 from funduscope.inference.card import Card
@@ -68,11 +68,13 @@ class Start:
     def first_card(self, folder: Path) -> Card | None:
         """The card of the weights that the run in the folder began with; None if these were none, or had none."""
         kept = folder / FIRST_CARD
-        if kept.is_file():
-            card = json.loads(kept.read_text("utf-8"))
-        else:  # a run of an older version
+        if not kept.is_file():  # a run of an older version
             card = checkpoint.load(self.init[0], ()).card if self.init else None
-        return Card.from_dict(card) if card else None
+            return Card.from_dict(card) if card else None
+        try:
+            return Card.from_dict(read_json(kept))
+        except (TypeError, KeyError) as error:
+            raise damaged(kept, f"{type(error).__name__}: {error}") from error
 
 
 FIRST_CARD = "first_card.json"
@@ -174,15 +176,17 @@ def first_network(recipe: Recipe, folder: Path, init: Sequence[Path]) -> FirstNe
     network = build(resolved)
     state = network.state_dict()
     given = _mean([start.group("weights") for start in starts])
-    moved = _move(state, resolved, given, theirs)
+    taken, fresh = _move(state, resolved, given, theirs)
     checkpoint.fit(network, state)
     parts = _parts(state, resolved)
-    known = set[str].intersection(*map(learned, starts)) & _whole_way(moved, parts, resolved)
+    known = set[str].intersection(*map(learned, starts)) & _whole_way(taken - fresh, parts, resolved)
     rest = {
-        "fresh": [part for part in parts if part not in moved],
+        "in part": [part for part in parts if part in taken & fresh],
+        "fresh": [part for part in parts if part not in taken],
         "not taken": [part for part in _parts(given, theirs) if part not in parts],
     }
-    note = f"note: {' and '.join(map(named, init))} gave {', '.join(part for part in parts if part in moved)}"
+    whole = ", ".join(part for part in parts if part in taken - fresh) or "no part as a whole"
+    note = f"note: {' and '.join(map(named, init))} gave {whole}"
     note += "".join(f"; {what}: {', '.join(some)}" for what, some in rest.items() if some)
     return FirstNetwork(resolved, network, frozenset(known), f"{note}." if any(rest.values()) else "")
 
@@ -200,9 +204,14 @@ def _whole_way(moved: set[str], parts: Sequence[str], recipe: Recipe) -> set[str
 
 
 def _nearest(start: Checkpoint, recipe: Recipe) -> Checkpoint:
-    """The network of a joined model that shares most tasks with the recipe."""
-    wanted = {*recipe.tasks.named}
-    return max(start.parts(), key=lambda part: len(wanted & {*part.recipe.tasks.named}))
+    """The network of a joined model that has the recipe's encoder, as deep; of several, with most of its tasks."""
+    wanted, encoder = {*recipe.tasks.named}, (recipe.encoder.name, recipe.encoder.levels)
+
+    def likeness(part: Checkpoint) -> tuple[bool, int]:
+        theirs = part.recipe
+        return (theirs.encoder.name, theirs.encoder.levels) == encoder, len(wanted & {*theirs.tasks.named})
+
+    return max(start.parts(), key=likeness)
 
 
 def check_free(folder: Path) -> None:
@@ -274,9 +283,15 @@ def _parts(state: dict[str, Tensor], recipe: Recipe) -> list[str]:
     return list(dict.fromkeys(part for parts in rows for part in parts))
 
 
-def _move(own: dict[str, Tensor], recipe: Recipe, given: dict[str, Tensor], theirs: Recipe) -> set[str]:
-    """Copies every tensor of the same name and shape, and of heads the rows of the same meaning. Returns the parts of
-    which every tensor was copied."""
+class Moved(NamedTuple):
+    """Parts of which a tensor was taken from the first weights, and parts of which one was not. Some are in both."""
+
+    taken: set[str]
+    fresh: set[str]
+
+
+def _move(own: dict[str, Tensor], recipe: Recipe, given: dict[str, Tensor], theirs: Recipe) -> Moved:
+    """Copies every tensor of the same name and shape, and of heads the rows of the same meaning."""
     moved, fresh = set[str](), set[str]()
     mine, others = _planes(recipe), _planes(theirs)
     for name, value in own.items():
@@ -296,7 +311,7 @@ def _move(own: dict[str, Tensor], recipe: Recipe, given: dict[str, Tensor], thei
                 moved.add(part)
             else:
                 fresh.add(part)
-    return moved - fresh
+    return Moved(moved, fresh)
 
 
 def with_variant(theirs: Recipe, recipe: Recipe) -> Recipe:

@@ -68,7 +68,7 @@ def check_unseen(weights: Path, test: Sequence[Case], fold: int | None) -> None:
             file=sys.stderr,
         )
         return
-    theirs = read_json(about)["fold"]
+    theirs = read_json(about, "fold")["fold"]
     if not listed.is_file():
         if theirs != fold:
             raise TrainingError(f"{about.parent} has test fold {theirs}, not {fold}: start from a run of that fold.")
@@ -87,7 +87,7 @@ def warn_of_learned(weights: Path, validation: Sequence[Case]) -> None:
     about, listed = weights.with_name("run.json"), weights.with_name(FOLDS)
     if not (about.is_file() and listed.is_file()):
         return
-    theirs = read_json(about)
+    theirs = read_json(about, "fold")
     apart = (theirs["fold"], theirs.get("validation_fold"))
     known = [key for key, place in _folds_there(listed, validation, theirs["fold"]).items() if place not in apart]
     if known:

@@ -48,6 +48,7 @@ from funduscope.training.train_network import (
     check_ended,
     check_stage,
     learn,
+    run_before,
     split,
     train_network,
 )
@@ -218,7 +219,7 @@ def _has_ended(folder: Path, recipe: Recipe) -> bool:
     last = checkpoint.newest(folder, ())
     if last is None:
         return False
-    about = read_json(folder / "run.json")
+    about = run_before(folder) or {}
     same = with_variant(last.recipe, recipe) == last.recipe
     return same and last.progress["epoch"] >= about.get("until", recipe.training.epochs)
 

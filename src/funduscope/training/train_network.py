@@ -126,12 +126,12 @@ def learn(
         epochs = job.until or job.recipe.training.epochs
         watch = replace(watch, report=lambda line: print(sentence(line, epochs), flush=True))
     launched = place.num_processes > 1
-    about["processes"] = place.num_processes if launched else _chosen(count, job, _run_before(folder), watch)
+    about["processes"] = place.num_processes if launched else _chosen(count, job, run_before(folder), watch)
     many, batch = about["processes"], recipe.training.batch
     if many > batch:
         raise TrainingError(f"{many} processes cannot share a batch of {batch}: start fewer.")
     if place.is_main_process:
-        _describe(folder, job.recipe, _run_before(folder), about)
+        _describe(folder, job.recipe, run_before(folder), about)
         if not _has_begun(folder):
             RunFolds.write(plan.cases, folder / FOLDS)
         draw_samples(job.recipe, job.train, job.files, folder / "samples.png")
@@ -161,7 +161,7 @@ def _prepare(
     until = check_refit(start, recipe, fold) if start.refit is not None else None
     plan = split(cases, folder, fold, start, resumed, recipe, progress)
     folder.mkdir(parents=True, exist_ok=True)
-    before = _run_before(folder)
+    before = run_before(folder)
     _check_fold(folder, before, fold)
     check_weights(start, plan.test, plan.validation, fold)
     if not resumed and processes.state().is_main_process:
@@ -248,12 +248,10 @@ def _chosen(count: int | Literal["auto"], job: Job, before: dict[str, Any] | Non
     """The number of processes. auto: that of the run so far, or the fastest of a few that are tried."""
     if count != "auto":
         return count
-    settings = job.recipe.training
-    steps = sum(len(draw_epoch(job.train, job.recipe, epoch)) // settings.batch for epoch in range(settings.epochs))
-    if before is not None and before.get("processes", 0) in processes.candidates(settings.batch):
+    tried = processes.candidates(job.recipe.training.batch)
+    if before is not None and before.get("processes", 0) in tried:
         return before["processes"]
-    tried = processes.candidates(settings.batch)
-    if len(tried) == 1 or steps < SHORT_STEPS:
+    if len(tried) == 1 or sum(steps_each(job.train, job.recipe)) < SHORT_STEPS:
         return tried[0] if torch.cuda.is_available() else 1
     seconds = {one: processes.run(one, _time_steps, job, watch) for one in tried}
     best = min(tried, key=lambda one: seconds[one])
@@ -284,7 +282,7 @@ def _teachers(paths: Sequence[Path], recipe: Recipe) -> Teachers | None:
         teachers = Teachers([checkpoint.load(path) for path in paths], recipe)
     except ValueError as error:  # no answer of theirs can be used
         raise TrainingError(f"{error} Choose teachers that see the eye as large, or other views.") from error
-    if teachers.unused:
+    if teachers.unused and processes.state().is_main_process:
         print(f"note: {teachers.unused}", file=sys.stderr)
     return teachers
 
@@ -303,7 +301,7 @@ def _has_begun(folder: Path) -> bool:
     return (folder / FOLDS).is_file() and (folder / LAST).is_file()
 
 
-def _run_before(folder: Path) -> dict[str, Any] | None:
+def run_before(folder: Path) -> dict[str, Any] | None:
     """The run.json of the run in the folder, if there is one. Raises `TrainingError` if a run has lost it: photos that
     its weights learned from would count as left out."""
     path = folder / "run.json"
@@ -314,7 +312,7 @@ def _run_before(folder: Path) -> dict[str, Any] | None:
             f"{folder} holds a training without its run.json, so that nothing says which fold it left out: restore "
             "run.json from a backup, or take another folder."
         )
-    return read_json(path)
+    return read_json(path, "fold")
 
 
 def check_ended(recipe: Recipe, cases: list[Case], folder: Path, fold: int | None, start: Start) -> None:
@@ -322,7 +320,7 @@ def check_ended(recipe: Recipe, cases: list[Case], folder: Path, fold: int | Non
 
     Raises `TrainingError` if it is another one.
     """
-    before = _run_before(folder)
+    before = run_before(folder)
     _check_fold(folder, before, fold)
     if before is not None and "data_fingerprint" not in before:  # the first weights stayed: nothing was drawn
         _check_init(folder, before, start)

@@ -5,7 +5,6 @@ Both go through the same code that predicts.
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 from collections.abc import Mapping
@@ -251,9 +250,11 @@ def is_calibrated(weights: Path) -> bool:
 
 def _models_of(best: Path) -> list[str]:
     """The SHA-256 of every file of a run that may have been scored: its best checkpoint, and what was exported."""
-    export = best.with_name("export.json")
-    files = json.loads(export.read_text("utf-8"))["files"].values() if export.is_file() else ()
-    return [file_sha256(best), *(file["sha256"] for file in files)]
+    try:
+        exported = [str(file["sha256"]) for file in read_json(best.with_name("export.json"))["files"].values()]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):  # nothing exported, or damaged
+        exported = []
+    return [file_sha256(best), *exported]
 
 
 def _score(predictor: Predictor, validation: list[Case], out: Path, precision: str, progress: Progress) -> None:
