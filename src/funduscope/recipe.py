@@ -41,6 +41,9 @@ class RecipeError(ValueError):
 Changes = Mapping[str, Any] | Sequence[str]
 """Settings to change: `{"training.epochs": 3}`, or `["training.epochs=3"]` with TOML values."""
 
+_MOST: Final = 3
+"""Settings that a message about two recipes names."""
+
 LEARNING = ("sampling", "augment", "loss", "balance", "training")
 """The sections of how a network learns, not what it is: a setting that is changed there is changed in every stage."""
 
@@ -70,6 +73,11 @@ class Recipe(Strict):
     balance: Balance = Balance()
     training: Training = Training()
     stages: dict[str, dict[str, dict[str, Any]]] = Field(default_factory=dict)
+
+    @property
+    def networks(self) -> list[Recipe]:
+        """The recipe of each network: of each stage, or the recipe itself."""
+        return [self.stage(name) for name in self.stages] or [self]
 
     def stage(self, name: str) -> Recipe:
         """The recipe of one stage, without stages itself."""
@@ -211,13 +219,13 @@ class Recipe(Strict):
         return cls.from_toml(text, changes)
 
     @classmethod
-    def from_toml(cls, text: str, changes: Changes | None = None) -> Recipe:
+    def from_toml(cls, text: str, changes: Changes = ()) -> Recipe:
         """Reads a recipe. changes: as in `load`. Raises `RecipeError`."""
         try:
             tree = tomllib.loads(text)
         except (ValueError, RecursionError) as error:  # also of numbers of thousands of digits, and of deep nesting
             raise RecipeError(f"The recipe is no valid TOML: {error}.") from error
-        listed = changes.items() if isinstance(changes, Mapping) else map(_parsed, changes or ())
+        listed = changes.items() if isinstance(changes, Mapping) else map(_parsed, changes)
         for path, value in sorted(listed, key=lambda change: change[0].startswith("stages.")):  # these are narrower
             _change(tree, path, value)
         for section, names in RETIRED.items():
@@ -231,16 +239,15 @@ class Recipe(Strict):
             raise RecipeError(f"The recipe does not fit. A value of it cannot be used: {error}.") from error
 
 
-def differences(theirs: Recipe, ours: Recipe, most: int = 3) -> str:
-    """The settings in which two recipes differ, of a run first: "training.epochs is 4 there and 6 here"."""
+def differences(theirs: Recipe, ours: Recipe) -> str:
+    """The first settings in which two recipes differ, of a run first: "training.epochs is 4 there and 6 here"."""
     flat = [dict(_flat(one.model_dump(mode="json"))) for one in (theirs, ours)]
     unlike = [key for key in dict.fromkeys((*flat[0], *flat[1])) if flat[0].get(key, flat) != flat[1].get(key, flat)]
     # of an empty section and one with settings, the settings are named
     keys = [key for key in unlike if not any(other.startswith(f"{key}.") for other in unlike)]
     there, here = ([repr(one[key]) if key in one else "not set" for key in keys] for one in flat)
     said = [f"{key} is {first} there and {second} here" for key, first, second in zip(keys, there, here, strict=True)]
-    said = said[:most]
-    return "; ".join(said) + (f"; {len(keys) - most} more differ" if len(keys) > most else "")
+    return "; ".join(said[:_MOST]) + (f"; {len(keys) - _MOST} more differ" if len(keys) > _MOST else "")
 
 
 def _flat(tree: Mapping[str, Any], place: str = "") -> Iterator[tuple[str, Any]]:

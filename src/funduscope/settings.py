@@ -18,7 +18,7 @@ Width = Annotated[int, Field(ge=1)]
 class Strict(BaseModel):
     """A section. Unknown keys are errors; values cannot change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     @field_validator("*", mode="before")
     @classmethod

@@ -7,11 +7,9 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -211,7 +209,7 @@ def test_a_shipped_model_is_the_one_that_was_measured(
     folder, digest = tmp_path / "models", hashlib.sha256(tiny.read_bytes()).hexdigest()
     folder.mkdir()
     (folder / f"{stem}.onnx").write_bytes(tiny.read_bytes())
-    monkeypatch.setattr(loading, "resources", SimpleNamespace(files=lambda _: tmp_path, as_file=nullcontext))
+    monkeypatch.setattr(loading, "_MODELS", tmp_path / "models")
     assert funduscope.load(name).card.name == "tiny"
     beside = folder / f"{stem}.scores.json"
     for about in ({"models": [{"sha256": digest}]}, {"models": [{"sha256": "0" * 64}], "stands for": digest}):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from funduscope.data.case import ABSENT, LabelError, Labels, Mask
+from funduscope.data.case import ABSENT, Case, LabelError, Labels, Mask
 from funduscope.data.masks import read_mask
 from funduscope.training.batch import allowed
 
@@ -52,6 +52,8 @@ def test_what_a_table_leaves_out_is_not_known() -> None:
         ({"grade": 4, "classes": {"grade": frozenset({0, 1})}}, "grade is 4, and among classes it is"),
         ({"dme": 2, "classes": {"dme": 1}}, "dme is 2, and among classes it is 1"),
         ({"fovea_xy": (3.0, math.nan)}, r"fovea_xy is \(3.0, nan\)"),
+        ({"fovea_xy": (3.0,)}, r"fovea_xy is \(3.0,\); expected two numbers"),
+        ({"masks": {"EX": np.ones((9, 9), bool)}}, "mask EX is of type ndarray; expected a Mask of files, or ABSENT"),
         ({"quality": "fine"}, "quality cannot be 'fine'; known are good, usable, reject"),
         ({"laterality": "L"}, "laterality cannot be 'L'; known are left, right"),
         ({"masks": {"MAs": ABSENT}}, "masks cannot be 'MAs'; known are MA, HE,"),
@@ -60,6 +62,11 @@ def test_what_a_table_leaves_out_is_not_known() -> None:
 def test_what_is_no_label_is_refused(given: dict[str, Any], says: str) -> None:
     with pytest.raises(LabelError, match=says):
         Labels(**given)
+
+
+def test_cases_can_be_members_of_a_set() -> None:
+    labels = Labels(grade=2, masks={"EX": ABSENT})
+    assert len({Case.of("clinic", "eyes/a.jpg", labels), Case.of("clinic", Path("eyes/a.jpg"), labels)}) == 1
 
 
 def test_files_that_were_not_found_do_not_say_that_nothing_is_there(tmp_path: Path) -> None:

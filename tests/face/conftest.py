@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import matplotlib as mpl
 import pytest
@@ -116,6 +114,6 @@ def place(_place: Path, takes_anything: None, monkeypatch: pytest.MonkeyPatch) -
     # What was learned in a step answers nearly at random, and INT8 otherwise.
     monkeypatch.setattr(export_run, "MIN_EQUAL", 0.0)
     monkeypatch.setattr(export_run, "MAX_LOSS", 9.0)
-    monkeypatch.setattr(loading, "resources", SimpleNamespace(files=lambda _: _place, as_file=nullcontext))
+    monkeypatch.setattr(loading, "_MODELS", _place / "models")
     monkeypatch.chdir(_place)
     return _place

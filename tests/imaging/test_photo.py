@@ -583,6 +583,12 @@ def test_an_image_whose_file_was_closed_is_not_called_damaged(tmp_path: Path) ->
     (tmp_path / "eye.png").write_bytes(saved(Image.fromarray(PICTURE), "PNG"))
     with (tmp_path / "eye.png").open("rb") as file:
         image = Image.open(file)
-    with pytest.raises(PhotoError, match="call load") as caught:
-        Photo.open(image)
-    assert caught.value.code == "E_FORMAT"
+    with Image.open(tmp_path / "eye.png") as closed_after_use:
+        pass
+    closed = Image.open(tmp_path / "eye.png")
+    closed.load()
+    closed.close()
+    for one in (image, closed_after_use, closed):
+        with pytest.raises(PhotoError, match="call load") as caught:
+            Photo.open(one)
+        assert caught.value.code == "E_FORMAT"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -102,9 +104,26 @@ def test_what_was_found_cannot_be_written_into():
             written |= found.mask("HE")
     assert found.mask("MA").sum() == before["lesions"]["MA"]["area_px"]
     assert (joined | found.mask("HE")).sum() > joined.sum()
-    corrected = replace(found, _masks={"MA": np.ones_like(joined)}, _objects={})
+    corrected = found.with_masks({"MA": np.ones_like(joined)})
     with pytest.raises(ValueError, match="read-only"):
         corrected.mask("MA")[:] = False
+
+
+def test_findings_of_another_process_cannot_be_written_into_either() -> None:
+    found = replace(found_in(photo(), outputs()), witness_probs={"photo": {"grade": np.full(5, 0.2)}})
+    for again in (pickle.loads(pickle.dumps(found)), copy.deepcopy(found)):
+        for array in (again.grade_probs, again.frame_probs["MA"], again.witness_probs["photo"]["grade"]):
+            assert not array.flags.writeable
+        assert again.to_dict() == found.to_dict()
+
+
+def test_masks_follow_the_card_that_replaces_one() -> None:
+    found = found_in(photo(), outputs(EX=blob(128, (64, 64, 12)), OD=blob(128, (90, 64, 10))))
+    assert found.mask("EX").any()
+    strict = replace(found, card=replace(found.card, thresholds=dict.fromkeys(CODES, 0.9999)))
+    assert not strict.mask("EX").any()
+    assert strict.to_dict()["lesions"]["EX"]["area_px"] == 0
+    assert found.mask("EX").any()
 
 
 def test_lesions_are_taken_from_the_close_view_and_the_disc_from_the_whole():
@@ -180,6 +199,10 @@ def test_of_a_photo_in_a_larger_picture_nothing_is_outlined_or_found_beyond_it()
     found = interpret(taken, framed, views, replace(CARD, landmark_floor=0.0), SHA)
     assert found.count("HE") == 1
     assert (found.disc_xy, found.fovea_xy) == (None, None)
+    field = found.field_mask()
+    assert field[450, 250:750].all()
+    assert not field[:, :250].any()
+    assert not field[:, 750:].any()
 
 
 def test_small_components_are_out_of_everything():

@@ -6,6 +6,7 @@ import gc
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import jsonschema
@@ -17,6 +18,7 @@ from PIL import Image
 
 from funduscope.i18n.errors import PhotoError
 from funduscope.i18n.messages import message
+from funduscope.imaging.photo import Photo
 from funduscope.inference.card import Card
 from funduscope.inference.findings import Failure, Findings
 from funduscope.inference.predictor import Predictor
@@ -270,6 +272,16 @@ def test_a_stream_goes_on_after_a_bad_photo(model, painted, tmp_path):
     assert set(answers[1].to_dict()["error"]) == {"code", "says"}
     with pytest.raises(PhotoError):
         model(empty)
+
+
+@pytest.mark.parametrize("single", ["eye.jpg", b"its bytes", np.zeros((300, 300, 3), np.uint8)])
+def test_a_stream_of_a_single_photo_is_refused_where_it_is_asked_for(model: Any, single: Any) -> None:
+    with pytest.raises(TypeError, match="give a list of it"):
+        model.stream(single)
+
+
+def test_a_photo_is_named_as_it_is_asked_for(model: Any, painted: Any) -> None:
+    assert model(Photo.open(painted.pixels, name="a.jpg"), name="left.jpg").photo.name == "left.jpg"
 
 
 def test_a_stream_reads_every_frame_of_a_dicom_file(model, painted, tmp_path):

@@ -13,7 +13,7 @@ from funduscope.cli.main import main
 from funduscope.data.case import Case
 from funduscope.data.prepare import CACHE_VARIABLE
 from funduscope.data.sources import read_data
-from funduscope.data.splits import SplitPlan, make_clean_folds, official_training
+from funduscope.data.splits import SplitPlan, make_clean_folds, with_official_split
 from funduscope.evaluation import cost
 from funduscope.testing.drawn_eyes import write_idrid
 
@@ -113,7 +113,7 @@ def test_a_published_recipe_goes_the_challenges_way(
         lambda cases, run: SplitPlan.of(cases),
         lambda cases, run: SplitPlan.of(cases, 0),
         lambda cases, run: SplitPlan.for_new_run(cases, None),
-        lambda cases, run: SplitPlan.for_new_run(official_training(cases), None),
+        lambda cases, run: SplitPlan.for_new_run(with_official_split(cases), None),
         lambda cases, run: SplitPlan.for_refit(cases),
         lambda cases, run: SplitPlan.of_run(run, cases),
     ],

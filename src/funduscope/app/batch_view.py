@@ -20,7 +20,6 @@ CANCELED: Final = "batch-canceled"
 _INTERVAL_S: Final = 1.0
 _SECONDS_BELOW_S: Final = 90
 """Below this estimate the page states seconds, from it on minutes."""
-"""Below this estimate the page states seconds, from it on minutes."""
 
 
 def show_batch(session: Session, words: Words, accept: Callable[[Session, UploadResult], object]) -> None:

@@ -41,7 +41,7 @@ def apply_edit(shown: Findings, corrections: Corrections, edit: Mapping[str, Any
     if what == "draw" and len(points):
         _draw(mask, points, radius_px)
     elif what in ("brush", "erase") and len(points):
-        _paint(mask, points, radius_px, on=what == "brush")
+        _cover(mask, _pixels(points, mask), radius_px, on=what == "brush")
     elif what == "delete" and len(points) == 1:
         mask &= ~_component(mask, points[0])
     elif what == "relabel" and len(points) == 1:
@@ -99,13 +99,8 @@ def _draw(mask: np.ndarray, points: np.ndarray, radius_px: float) -> None:
         _cover(mask, pixel[None], radius_px, on=True)
 
 
-def _paint(mask: np.ndarray, points: np.ndarray, radius_px: float, *, on: bool) -> None:
-    """Sets or clears what a round brush of this radius covers along the line through the points."""
-    _cover(mask, _pixels(points, mask), radius_px, on=on)
-
-
 def _cover(mask: np.ndarray, pixels: np.ndarray, radius_px: float, *, on: bool) -> None:
-    """Sets or clears every pixel nearer than this to the line through (N, 2) pixels."""
+    """Sets or clears every pixel nearer than this to the line through (N, 2) pixels: what a round brush covers."""
     reach = math.ceil(radius_px)
     left, top = np.maximum(pixels.min(axis=0) - reach, 0)
     right, bottom = pixels.max(axis=0) + reach + 1

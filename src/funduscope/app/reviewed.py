@@ -161,15 +161,14 @@ def apply_corrections(findings: Findings, thresholds: Mapping[str, float], corre
     disc_xy = corrections.disc_xy or (_centroid(masks["OD"]) if "OD" in drawn else None)
     by_person = {"optic_disc": disc_xy, "fovea": corrections.fovea_xy}
     anatomy_stays = "OD" in same and not any(by_person.values())
-    return replace(
+    shown = replace(
         findings,
         card=replace(card, thresholds={**card.thresholds, **moved}),
         disc_xy=disc_xy or findings.disc_xy,
         fovea_xy=corrections.fovea_xy or findings.fovea_xy,
         estimated=tuple(name for name in findings.estimated if by_person.get(name) is None),
-        _masks=masks,
-        _objects={code: findings.objects(code) for code in same} if anatomy_stays else {},
     )
+    return shown.with_masks(masks, {code: findings.objects(code) for code in same} if anatomy_stays else {})
 
 
 def _centroid(mask: np.ndarray) -> tuple[float, float] | None:

@@ -28,7 +28,7 @@ Job = tuple[str, Callable[[], Path | bytes]]
 
 
 class _Reader:
-    """A process and what it reads. place: of the photo; "" while it loads the model; None while it waits."""
+    """A process and what it reads. job: its photo's, None while it waits. is_ready: whether it has loaded its model."""
 
     def __init__(self, settings: ReadingSettings) -> None:
         self.pipe, other = _CONTEXT.Pipe()

@@ -24,7 +24,7 @@ from funduscope.batch.readers import Job, read_all
 from funduscope.batch.store import Result, Store
 from funduscope.batch.tables import lesion_rows, write_csv, write_parquet
 from funduscope.i18n.errors import CodedError
-from funduscope.inference.model import Model
+from funduscope.inference.model import Model, identity
 from funduscope.inference.urgency import urgency_sha256
 from funduscope.version import __version__
 
@@ -105,7 +105,7 @@ def run_batch(
             first_answer = time.monotonic() if done == 1 else first_answer
             progress(BatchProgress(done, total, time.monotonic() - first_answer))
         store.commit()
-        run = {"photos": _counts(store), "model": _about(model), "settings": settings}
+        run = {"photos": _counts(store), "model": identity(model), "settings": settings}
         _write_tables(store, out, finding_columns(model.card, columns, files), columns)
         most_urgent = _write_patients(store, out)
         if reading.files is not None:
@@ -122,10 +122,6 @@ def _check_model(results: Sequence[Result], model: Model) -> None:
     if {one.found["model"]["sha256"] for one in results if one.found} - {model.sha256}:
         says = "the model's file was replaced while the batch ran: put the former one back"
         raise CodedError("E_CONFIG", f"{says}, or begin again in another folder")
-
-
-def _about(model: Model) -> dict[str, str]:
-    return {"name": model.card.name, "version": model.card.version, "sha256": model.sha256}
 
 
 def _settings(model: Model, reading: ReadingSettings, columns: Sequence[str]) -> dict[str, Any]:

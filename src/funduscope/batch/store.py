@@ -227,16 +227,18 @@ class Store:
         for row in self._file.execute(query):
             name, state, code, says, found, lesions, measures, uncertainty, place, frame, copied, *known = row
             yield StoredResult(
-                *(name, state, code, says, json.loads(found) if found else None),
-                json.loads(zlib.decompress(lesions)) if lesions else None,
-                json.loads(measures) if measures else None,
-                *(
-                    uncertainty,
-                    place,
-                    frame,
-                    dict[str, str](zip(KNOWN, known, strict=True)),
-                    tuple(json.loads(copied)),
-                ),
+                name,
+                state,
+                code,
+                says,
+                found=json.loads(found) if found else None,
+                lesions=json.loads(zlib.decompress(lesions)) if lesions else None,
+                measures=json.loads(measures) if measures else None,
+                uncertainty=uncertainty,
+                place=place,
+                frame=frame,
+                known=dict(zip(KNOWN, known, strict=True)),
+                copied=tuple(json.loads(copied)),
             )
 
     def in_order(self, rows: Iterable[dict[str, Any]], key: Callable[[dict[str, Any]], tuple[Any, ...]]) -> Rows:

@@ -21,6 +21,9 @@ from funduscope.cli.termination import TERMINATED, TerminatedError
 from funduscope.version import __version__
 
 INTERRUPTED = 130
+_CONTINUING = {"batch": "", "doctor": "", "train": "", "evaluate": "--out", "compare": "--data"}
+"""Verbs whose same command continues what was interrupted, with the option that they need for it."""
+
 RENAMED = {"--like": "--refit"}
 """Options that have another name now."""
 
@@ -113,9 +116,8 @@ def main(arguments: list[str] | None = None) -> int:
         sentence, code = explain(error)
         complain(sentence)
     if code == INTERRUPTED:  # depending on its version, typer returns this code or raises
-        given = {option.partition("=")[0] for option in options}
-        keeps = {"batch": True, "train": True, "evaluate": "--out" in given, "compare": "--data" in given}
-        continues = ": the same command continues" if keeps.get(options[0]) else ""
+        given = {"", *(option.partition("=")[0] for option in options)}
+        continues = ": the same command continues" if _CONTINUING.get(options[0]) in given else ""
         print(f"funduscope: interrupted{continues}", file=sys.stderr)
     _drop_refused_output()
     return code

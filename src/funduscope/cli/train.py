@@ -78,14 +78,14 @@ def train(
     settings = Recipe.load(recipe, change or ())
     from funduscope.cli.terminal import tracked
     from funduscope.data.sources import read_data
-    from funduscope.data.splits import official_training
+    from funduscope.data.splits import with_official_split
     from funduscope.training.train import train as train_run
 
     models = {"init": init, "refit": [refit] if refit else None, "teacher": teacher}
     with ended_by_sigterm("the training was ended (SIGTERM): the same command continues after the last finished epoch"):
         made = train_run(
             settings,
-            official_training(read_data(data)) if official_split else data,
+            with_official_split(read_data(data)) if official_split else data,
             run,
             fold,
             init=init or (),

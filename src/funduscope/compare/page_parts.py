@@ -115,6 +115,12 @@ def scored(intervals: Sequence[Interval | None], kind: Kind, comparable: Sequenc
     return [interval_cell(one, kind.digits, mark) for one, mark in zip(intervals, marks, strict=True)]
 
 
+def photo_count(counts: Sequence[int]) -> str:
+    """How many photos, in words; a range where columns or pairs have unlike numbers of them."""
+    low, high = min(counts, default=0), max(counts, default=0)
+    return f"{low if low == high else f'{low} to {high}'} {'photo' if high == 1 else 'photos'}"
+
+
 def listed(names: Sequence[str]) -> str:
     """Names as a list in a sentence: one, two and three."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else "none"

@@ -6,7 +6,7 @@ import math
 from typing import Final
 
 from funduscope.compare.corruptions import DESCRIPTIONS
-from funduscope.compare.page_parts import Cell, Section, Table, between, number, signed
+from funduscope.compare.page_parts import Cell, Section, Table, between, number, photo_count, signed
 from funduscope.compare.paired import Difference, difference, gap
 from funduscope.compare.run_folder import CORRUPTED, DASH, TRAINING, Run
 from funduscope.compare.score_kinds import Measure
@@ -56,14 +56,10 @@ def _loss_table(comparison: Comparison, part: str) -> Table | None:
 
     heads = [("run", "")]
     for one in measures:
-        counts = {change.photos for change in found[one].values() if change}
-        photos = "" if part == TRAINING else f", {_range(counts)} photos"
+        counts = [change.photos for change in found[one].values() if change]
+        photos = "" if part == TRAINING else f", {photo_count(counts)}"
         heads.append((one.kind.shown, f"{one.dataset}{photos}"))
     return Table(*_WORDS[part], heads, comparison.table_lines(lambda run: [cell(run, one) for one in measures]))
-
-
-def _range(counts: set[int]) -> str:
-    return str(min(counts)) if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
 
 
 def _loss(measure: Measure, change: Difference) -> Cell:

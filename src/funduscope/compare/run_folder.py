@@ -106,7 +106,7 @@ class Run:
     def budget(self) -> str:
         """Samples and epochs planned, and the width of the eye; runs with equal budgets are comparable."""
         views = self.recipe.views
-        stages = [self.recipe.stage(name) for name in self.recipe.stages] or [self.recipe]
+        stages = self.recipe.networks
         epochs = sum(stage.training.epochs for stage in stages)
         each = [stage.sampling.per_epoch * stage.training.epochs for stage in stages]
         planned = sum(each) if all(each) else 0

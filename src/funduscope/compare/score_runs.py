@@ -28,6 +28,7 @@ from funduscope.i18n.errors import PhotoError
 from funduscope.imaging.photo import Photo
 from funduscope.inference.card import Card
 from funduscope.inference.loading import RUN_FILES, load, models_in
+from funduscope.inference.model import identity
 from funduscope.inference.predictor import Predictor
 from funduscope.inference.runtime import digest_of
 from funduscope.progress import Progress
@@ -108,10 +109,8 @@ def sample(cases: Sequence[Case], count: int = SAMPLE) -> list[Case]:
 
 def _made_by(predictor: Predictor, part: str) -> dict[str, Any]:
     """What made the scores, in the form of `funduscope evaluate`."""
-    card = predictor.card
-    model = {"name": card.name, "version": card.version, "sha256": predictor.sha256}
     shift = {"shift": DESCRIPTIONS[part]} if part in CORRUPTED else {}
-    return {"funduscope": __version__, "models": [model], "part": part, **shift}
+    return {"funduscope": __version__, "models": [identity(predictor)], "part": part, **shift}
 
 
 def labels_of(cases: Sequence[Case]) -> dict[str, str]:
@@ -164,8 +163,7 @@ def _fill_cost(folder: Path, cases: Sequence[Case]) -> None:
     from funduscope.evaluation import cost
 
     loaded = checkpoint.load(weights)
-    shares = [loaded.recipe.stage(name) for name in loaded.recipe.stages] or [loaded.recipe]
-    has_experts = any(share.experts.kind != "none" for share in shares)
+    has_experts = any(one.experts.kind != "none" for one in loaded.recipe.networks)
     photos = list(_opened(sample(cases, SHOWN))) if has_experts else []
     work = cost.measure(loaded.network(), loaded.recipe, photos, [cost.AUTHORS_PX])
     path.parent.mkdir(exist_ok=True)

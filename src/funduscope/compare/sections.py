@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from funduscope.compare.page_parts import MARKED, Cell, Line, Section, Table, interval_cell, listed, scored
+from funduscope.compare.page_parts import MARKED, Cell, Line, Section, Table, interval_cell, listed, photo_count, scored
 from funduscope.compare.run_folder import DASH, FOLDS, Run, learned_from, measures_of, split_comparable
 from funduscope.compare.score_kinds import BETTER, Measure, state_of
 from funduscope.evaluation.score_key import ScoreKey
@@ -65,7 +65,6 @@ def runs_section(comparison: Comparison) -> Section:
 
 def _run_cells(run: Run, letter: str, reason: str) -> list[Cell]:
     recipe = run.recipe
-    networks = [recipe.stage(name) for name in recipe.stages] or [recipe]
     start = "ImageNet" if recipe.encoder.weights == "imagenet" else "from scratch"
     start = run.about["init"]["name"] if run.about.get("init") else start
     photos = run.about.get("photos", {}).get("train", {})
@@ -74,7 +73,7 @@ def _run_cells(run: Run, letter: str, reason: str) -> list[Cell]:
     notes += [f"experts: {recipe.experts.kind.replace('_', ' ')}"] if recipe.experts.kind != "none" else []
     return [
         Cell(recipe.name),
-        Cell(" and ".join(dict.fromkeys(one.encoder.name for one in networks)), start),
+        Cell(" and ".join(dict.fromkeys(one.encoder.name for one in recipe.networks)), start),
         Cell(", ".join(run.answers)),
         Cell(
             f"{letter}: {sum(photos.values())}", ", ".join(f"{name} {count}" for name, count in sorted(photos.items()))
@@ -134,9 +133,8 @@ def _scored(run: Run, part: str, measure: Measure) -> frozenset[str]:
 
 def photo_words(runs: Sequence[Run], part: str, measure: Measure) -> str:
     """The data set of a column and its number of photos."""
-    counts = {run.photos(part, measure.key) for run in runs if run.interval(part, measure.key)}
-    low, high = min(counts, default=0), max(counts, default=0)
-    return f"{measure.dataset}, {low if low == high else f'{low} to {high}'} {'photo' if high == 1 else 'photos'}"
+    counts = [run.photos(part, measure.key) for run in runs if run.interval(part, measure.key)]
+    return f"{measure.dataset}, {photo_count(counts)}"
 
 
 def every_score(comparison: Comparison) -> Section:

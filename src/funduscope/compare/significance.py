@@ -7,7 +7,18 @@ from collections.abc import Sequence
 import numpy as np
 
 from funduscope.compare.ablation_pairs import ROUTING, SHARING, TEACHING, AblationPair
-from funduscope.compare.page_parts import Cell, Line, Section, Table, between, chance, listed, number, signed
+from funduscope.compare.page_parts import (
+    Cell,
+    Line,
+    Section,
+    Table,
+    between,
+    chance,
+    listed,
+    number,
+    photo_count,
+    signed,
+)
 from funduscope.compare.paired import LEVEL, MIN_VISITS, REPEATS, Difference, every_pair
 from funduscope.compare.run_folder import DASH, FOLDS, Run
 from funduscope.compare.score_kinds import Measure
@@ -62,8 +73,7 @@ def _against_best(comparison: Comparison, part: str, found: dict[Measure, list[D
 
 def _photos(measure: Measure, pairs: Sequence[Difference]) -> str:
     """The data set of a column and the number of photos that its pairs share."""
-    low, high = min(pair.photos for pair in pairs), max(pair.photos for pair in pairs)
-    return f"{measure.dataset}, {low if low == high else f'{low} to {high}'} {'photo' if high == 1 else 'photos'}"
+    return f"{measure.dataset}, {photo_count([pair.photos for pair in pairs])}"
 
 
 def _column(runs: Sequence[Run], part: str, measure: Measure, pairs: Sequence[Difference]) -> list[Cell]:

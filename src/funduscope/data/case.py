@@ -109,7 +109,10 @@ def _point_of(name: str, given: Point | None) -> Point | None:
     """A point as plain numbers, None for one of NaN. Raises `LabelError` if only one of them is a number."""
     if given is None:
         return None
-    x, y = map(float, given)
+    try:
+        x, y = map(float, given)
+    except (TypeError, ValueError):
+        raise LabelError(f"The label {name} is {given!r}; expected two numbers, or None.") from None
     if math.isnan(x) and math.isnan(y):
         return None
     if not (math.isfinite(x) and math.isfinite(y)):
@@ -132,16 +135,16 @@ class Labels:
 
     grade: int | None = None
     dme: int | None = None
-    classes: dict[str, int | frozenset[int]] = field(default_factory=dict)
+    classes: dict[str, int | frozenset[int]] = field(default_factory=dict, hash=False)
     quality: Quality | None = None
     laterality: Laterality | None = None
     disc_xy: Point | None = None
     fovea_xy: Point | None = None
-    masks: dict[str, Mask] = field(default_factory=dict)
+    masks: dict[str, Mask] = field(default_factory=dict, hash=False)
     negatives: Mask | None = None
-    votes: dict[str, Path] = field(default_factory=dict)
-    experts: dict[str, int] = field(default_factory=dict)
-    boxes: dict[str, tuple[Box, ...]] = field(default_factory=dict)
+    votes: dict[str, Path] = field(default_factory=dict, hash=False)
+    experts: dict[str, int] = field(default_factory=dict, hash=False)
+    boxes: dict[str, tuple[Box, ...]] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         """Takes NumPy's numbers, whole floats, and NaN for what is not known, as tables give them.
@@ -160,6 +163,11 @@ class Labels:
         ):
             if given is not None and given not in among:
                 raise LabelError(f"The label {name} cannot be {given!r}; known are {', '.join(among)}.")
+        for code, mask in self.masks.items():
+            if not isinstance(mask, Mask):
+                raise LabelError(
+                    f"The mask {code} is of type {type(mask).__name__}; expected a Mask of files, or ABSENT."
+                )
 
     def _set_classes(self, classes: dict[str, int | frozenset[int]]) -> None:
         """Sets `classes`, without the grade or edema risk where it is known exactly: these have fields of their own.
@@ -226,8 +234,9 @@ class Case:
     research_only: bool = True
 
     @classmethod
-    def of(cls, dataset: str, path: Path, labels: Labels, visit: str = "") -> Case:
+    def of(cls, dataset: str, path: str | Path, labels: Labels, visit: str = "") -> Case:
         """The case of a photo in a data set where no file name (without suffix) repeats. visit: if none, its own."""
+        path = Path(path)
         return cls(f"{dataset}/{path.stem}", dataset, path.stem, path, f"{dataset}/{visit or path.stem}", labels)
 
     def without(self, names: Collection[str]) -> Case:

@@ -23,7 +23,8 @@ _FORMATS = ("PNG", "TIFF")
 _MODES = ("1", "L", "P", "I", "F", "LA", "PA", "RGB", "RGBA", "I;16", "I;16B", "I;16L")
 _PHOTOMETRIC = 0x0106
 _TURNED = (5, 6, 7, 8)
-_VOTE = 60
+VOTE = 60
+"""The value of a pixel for each expert who marked it."""
 _DICOM_HEADER_BYTES = 1 << 18  # before the pixels
 
 
@@ -96,9 +97,9 @@ def read_votes(path: Path, height_px: int, width_px: int) -> np.ndarray:
             f"The votes {path.name} are {values.shape[1]}x{values.shape[0]} px, their photo {width_px}x{height_px} px: "
             "both must be of one size."
         )
-    if values.ndim != 2 or bool((values % _VOTE != 0).any()) or int(values.max()) > _VOTE * VOTERS:
+    if values.ndim != 2 or bool((values % VOTE != 0).any()) or int(values.max()) > VOTE * VOTERS:
         raise LabelError(f"The votes {path.name} must be one gray plane of 0, 60, 120, 180 or 240 (60 an expert).")
-    return (values // _VOTE).astype(np.uint8)
+    return (values // VOTE).astype(np.uint8)
 
 
 def size_of(path: Path, *, mask: bool = False) -> tuple[int, int]:

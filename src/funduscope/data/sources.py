@@ -16,7 +16,7 @@ from typing import cast
 
 from funduscope.data import readers, table
 from funduscope.data.case import Case, LabelError
-from funduscope.data.folds import PATIENT, apply_folds, check_visits, find_folds, read_folds
+from funduscope.data.folds import PATIENT, TABLE, apply_folds, check_visits, find_folds, read_folds
 
 READERS: dict[str, ModuleType] = {
     reader.NAME: reader
@@ -37,9 +37,10 @@ def cases_of(data: Data) -> list[Case]:
     Raises `LabelError` as `read_data`, also for given cases if two have one key, or a visit is in two folds: photos
     are distinguished by their keys.
     """
-    if isinstance(data, str | os.PathLike) or not all(isinstance(one, Case) for one in data) or not data:
-        return read_data(cast("PathName | Sequence[PathName]", data))
-    cases = list(cast("Sequence[Case]", data))
+    given = [data] if isinstance(data, str | os.PathLike) else list(data)
+    if not given or not all(isinstance(one, Case) for one in given):
+        return read_data(cast("Sequence[PathName]", given))
+    cases = cast("list[Case]", given)
     _check_keys(cases)
     check_visits(cases)
     return cases
@@ -115,7 +116,7 @@ def _check_keys(cases: Sequence[Case]) -> None:
         key, places = next(iter(twice.items()))
         more = f" ({len(twice) - 1} more are so)" if len(twice) > 1 else ""
         says = f"{key} is there twice{more}: {places[0]} and {places[1]}."
-        if key.startswith("table/") and places[0].resolve() != places[1].resolve():
+        if key.startswith(f"{TABLE}/") and places[0].resolve() != places[1].resolve():
             raise LabelError(
                 f"{says} Tables that are given together must not name different photos alike: write one table, in a "
                 "folder above both, whose paths begin there."

@@ -124,7 +124,7 @@ class SplitPlan:
         return sentences
 
 
-def official_training(cases: Iterable[Case]) -> list[Case]:
+def with_official_split(cases: Iterable[Case]) -> list[Case]:
     """The photos of data sets with an official split, such as IDRiD's; those of the test among them, which no run
     learns from. Raises `LabelError` if there is none."""
     found = [case for case in cases if case.split is not None]

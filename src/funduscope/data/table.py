@@ -93,7 +93,7 @@ def _case(row: Row) -> Case:
     patient = patient_name(row.text("patient"))
     if patient.lower() in NOT_KNOWN:
         raise row.error("patient", f"is {patient!r}; expected the cell to be empty where the patient is not known")
-    visit = f"{PATIENT}{patient}" if patient else f"table/{name}"
+    visit = f"{PATIENT}{patient}" if patient else f"{TABLE}/{name}"
     fold = row.integer("fold", MAX_FOLD)
     # Photos of the user's own: nobody knows of terms that would bind them.
     return Case(f"{TABLE}/{name}", TABLE, name, path, visit, labels, fold, research_only=False)

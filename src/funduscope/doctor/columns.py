@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from funduscope.data.case import LabelError
+from funduscope.data.folds import MAX_FOLD
 from funduscope.data.rows import EYES, NOT_KNOWN, QUALITY_WORDS, Row, patient_name
 from funduscope.data.table import EMPTY_WORDS
-from funduscope.vocabulary import CLASSES, CODES, DME_RISKS, FURTHER_TASKS, GRADES
+from funduscope.vocabulary import CLASSES, CODES, DME_RISKS, FURTHER_TASKS, GRADES, VOTERS
 
 EXPERT_CODES: Final = ("MA", "HE", "EX", "SE", "IRMA", "NV")
 POINTS: Final = ("disc", "fovea")
@@ -126,14 +127,14 @@ _MEANINGS: Final[dict[str, tuple[str, Parse]]] = {
     "eye": _word(EYES),
     "patient": ("the name of one patient or visit (leave the cell empty where it is not known)", _person),
     "empty_masks": _word(EMPTY_WORDS),
-    "fold": _whole(99),
+    "fold": _whole(MAX_FOLD),
     "structure": (
         f"one of {', '.join(CODES)}",
         lambda row, column: row.text(column) if row.text(column) in CODES else None,
     ),
     **{f"{point}_{axis}": _NUMBER for point in POINTS for axis in "xy"},
     **dict.fromkeys(BOX_SIDES, _NUMBER),
-    **{f"experts_{code}": _whole(4) for code in EXPERT_CODES},
+    **{f"experts_{code}": _whole(VOTERS) for code in EXPERT_CODES},
 }
 
 

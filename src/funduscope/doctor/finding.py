@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from funduscope.doctor.kinds import KINDS, SEVERITIES, Severity
+
+MAX_SINGLE: Final = 50
+"""Rows, photos or masks of one fault that get a finding each; more are one finding."""
 
 
 @dataclass(frozen=True, eq=False)

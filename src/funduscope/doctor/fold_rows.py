@@ -31,7 +31,7 @@ def label_of(row: LabelRow) -> str:
     return f"{row.cells['subset'].text}/{row.name}"
 
 
-def read_all_folds(scan: Scan, label_rows: LabelRows, cases: Sequence[Case] = ()) -> list[Folds]:
+def read_all_folds(scan: Scan, label_rows: LabelRows, cases: Sequence[Case]) -> list[Folds]:
     """Every folds.csv in the data set; where it has none, the one next to or above it that a training would take."""
     tables = [table for table in label_rows.tables if table.is_folds]
     if not tables:

@@ -12,12 +12,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from funduscope.doctor.columns import BOX_SIDES, POINTS, expected
-from funduscope.doctor.finding import Finding, found
+from funduscope.doctor.finding import MAX_SINGLE, Finding, found
 from funduscope.doctor.label_rows import LabelRow, LabelRows, Table
 from funduscope.doctor.scan import Scan
-
-MAX_ROWS: Final = 50
-"""Rows without a photo or a label, or photos without a row, that get a finding each; more are one finding."""
 
 _COMPARED: Final = ("grade", "dme", "maculopathy", "edema", "quality", "eye")
 GRADED: Final = 20
@@ -87,7 +84,7 @@ def _without_photo(scan: Scan, table: Table) -> Iterator[Finding]:
         if row.photo is None and row.name and not table.is_folds:
             lost.setdefault(row.name, row)
     file, whole = scan.relative(table.file), len({row.name for row in table.rows})
-    if len(lost) > MAX_ROWS:
+    if len(lost) > MAX_SINGLE:
         says = f"{len(lost)} of the {whole} photos that the file names are not here."
         evidence = {"photos": sorted(lost)[:_LISTED], "rows": [row.row for row in lost.values()][:_LISTED]}
         yield found("row_without_photo", [file], says, evidence)
@@ -133,7 +130,7 @@ def _empty(scan: Scan, table: Table) -> Iterator[Finding]:
         if not empty or len(empty) > others:
             continue
         column = table.roles[role]
-        if len(empty) > MAX_ROWS:
+        if len(empty) > MAX_SINGLE:
             says = f"{len(empty)} rows have no {column}, which {others} other rows have."
             evidence = {"rows": [row.row for row in empty][:_LISTED], "column": column}
             yield found("empty_label", scan.names(table.file, *(row.photo for row in empty)), says, evidence)
@@ -182,7 +179,7 @@ def _without_row(scan: Scan, label_rows: LabelRows) -> Iterator[Finding]:
 def _unlisted(scan: Scan, table: Table, purpose: str, lost: Sequence[Path], whole: int) -> Iterator[Finding]:
     """Findings about photos `lost` from a table; one finding where they are many of the `whole` folder."""
     file = scan.relative(table.file)
-    if len(lost) > min(MAX_ROWS, whole / 2):
+    if len(lost) > min(MAX_SINGLE, whole / 2):
         says = f"{len(lost)} of {whole} photos in the folder have no row ({purpose}) in {table.file.name}."
         severity = "info" if len(lost) > whole / 2 else None  # the file seems to list a selection on purpose
         evidence = {"photos": len(lost), "of": whole}

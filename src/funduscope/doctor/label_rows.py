@@ -7,7 +7,7 @@ above the file.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -72,7 +72,7 @@ class Table:
     @property
     def is_folds(self) -> bool:
         """Whether it is a folds.csv."""
-        return set(self.roles) >= _FOLDS
+        return _is_folds(self.roles)
 
     @property
     def is_boxes(self) -> bool:
@@ -140,11 +140,15 @@ def _is_label_file(sheet: Sheet, roles: Mapping[str, str]) -> bool:
     return any(role in roles for role in wanted) or any(role.startswith(("mask_", "experts_")) for role in roles)
 
 
+def _is_folds(roles: Iterable[str]) -> bool:
+    return set(roles) >= _FOLDS
+
+
 def _table(sheet: Sheet, inventory: Inventory, photos: PhotoIndex) -> Table | None:
     roles = roles_of(sheet.columns, Path(inventory.relative(sheet.file)).parts)
     if sheet.unreadable or not _is_label_file(sheet, roles):
         return None
-    is_folds = set(roles) >= _FOLDS
+    is_folds = _is_folds(roles)
     names = [row.text(roles["image"]) for row in sheet.rows]
     scope = None if is_folds else photos.scope(sheet.file, names)
     rows = []

@@ -44,9 +44,9 @@ class Ground:
     distance: np.ndarray
 
 
-def ground_of(pixels: np.ndarray, eye: tuple[float, float, float]) -> Ground:
+def ground_of(pixels: np.ndarray, circle: tuple[float, float, float]) -> Ground:
     """The ground of a photo (H, W, 3) uint8 with its field (x, y, radius), at most `FIELD_PX` wide."""
-    x, y, radius = eye
+    x, y, radius = circle
     scale = min(1.0, FIELD_PX / (2 * radius))
     size = max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale))
     green = cv2.resize(np.ascontiguousarray(pixels[..., 1]), size, interpolation=cv2.INTER_AREA).astype(np.float32)

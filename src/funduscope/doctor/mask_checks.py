@@ -11,8 +11,9 @@ from typing import Any, Final
 
 import numpy as np
 
+from funduscope.data.masks import VOTE
 from funduscope.doctor.columns import Cell
-from funduscope.doctor.finding import Finding, found
+from funduscope.doctor.finding import MAX_SINGLE, Finding, found
 from funduscope.doctor.label_pictures import drawn
 from funduscope.doctor.label_rows import LabelRow, LabelRows
 from funduscope.doctor.labeled_photo import LabeledPhoto
@@ -42,9 +43,6 @@ BEYOND: Final = 0.02
 
 SAME: Final = 0.9
 """Overlap (intersection over union) of two structures' masks above which they are one mask."""
-
-MAX_ROWS: Final = 50
-"""Missing masks that get a finding each; more are one finding."""
 
 _RED: Final = "red inside becomes 76 of 255 where a program converts it to gray, and is lost at a threshold of 127"
 
@@ -101,7 +99,7 @@ def _missing(scan: Scan, label_rows: LabelRows) -> Iterator[Finding]:
             for row in table.rows
             for cell, says in _missing_of(row, votes)
         ]
-        if len(missing) > MAX_ROWS:
+        if len(missing) > MAX_SINGLE:
             says = f"{len(missing)} masks that the file names are missing. First: {missing[0].says}"
             yield found("mask_missing", [missing[0].files[0]], says, missing[0].evidence | {"masks": len(missing)})
         else:
@@ -169,7 +167,7 @@ def _votes(
     photo: LabeledPhoto, outline: MaskFile, name: str, stored: Stored, evidence: dict[str, Any]
 ) -> Iterator[Finding]:
     """Values that are no votes, and more votes at a pixel than a label file counts experts."""
-    count, most = photo.value(f"experts_{outline.code}"), stored.levels[-1] // 60
+    count, most = photo.value(f"experts_{outline.code}"), stored.levels[-1] // VOTE
     if not are_votes(stored.levels):
         says = "Votes are 60 for each expert who marked a pixel: 0, 60, 120, 180 or 240."
         yield found("votes_wrong", [name], says, evidence)

@@ -15,13 +15,13 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from funduscope.data.masks import marked, palette_of, stored_values
+from funduscope.data.masks import VOTE, marked, palette_of, stored_values
 from funduscope.data.table import NONE_WORD, spelled_as_stored
 from funduscope.doctor.columns import EXPERT_CODES, plain
 from funduscope.doctor.inventory import Inventory, PhotoIndex
 from funduscope.doctor.label_rows import LabelRows
 from funduscope.imaging.limits import LIMITS
-from funduscope.vocabulary import CODES, STRUCTURES
+from funduscope.vocabulary import CODES, STRUCTURES, VOTERS
 
 _NAMED: Final = re.compile(
     rf"(?P<photo>.+)[-_ ](?P<code>{'|'.join(dict.fromkeys((*CODES, *EXPERT_CODES, 'other')))})", re.IGNORECASE
@@ -198,5 +198,5 @@ def _strength(values: np.ndarray, palette: np.ndarray | None, inside: np.ndarray
 
 
 def are_votes(levels: tuple[int, ...]) -> bool:
-    """Whether the values of a file are votes of up to four experts, 60 each."""
-    return all(level % 60 == 0 and level <= 240 for level in levels)
+    """Whether the values of a file are votes of up to `VOTERS` experts, `VOTE` each."""
+    return all(level % VOTE == 0 and level <= VOTE * VOTERS for level in levels)

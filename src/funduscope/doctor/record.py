@@ -19,7 +19,7 @@ from funduscope.imaging.dicom_file import is_dicom
 from funduscope.imaging.file_headers import Header, read_header
 from funduscope.imaging.framing import Frame, frame
 from funduscope.imaging.limits import LIMITS
-from funduscope.imaging.photo import Photo
+from funduscope.imaging.photo import Photo, pixels_sha256
 from funduscope.imaging.vessels import SIDE_PX
 from funduscope.quality.fundus import measure_all
 from funduscope.quality.image_measures import small_frame
@@ -115,8 +115,6 @@ def _size(header: Header) -> dict[str, int]:
 
 
 def _measured(record: Record, pixels: np.ndarray, framed: Frame) -> Record:
-    digest = hashlib.sha256(repr(pixels.shape).encode())
-    digest.update(pixels.data)
     field_of_view = framed.field_of_view
     circle = None
     if field_of_view is not None:
@@ -124,7 +122,7 @@ def _measured(record: Record, pixels: np.ndarray, framed: Frame) -> Record:
     measures = measure_all(pixels, small_frame(framed, pixels))
     return replace(
         record,
-        pixels_sha256=digest.hexdigest(),
+        pixels_sha256=pixels_sha256(pixels),
         width=pixels.shape[1],
         height=pixels.shape[0],
         field_of_view=circle,

@@ -7,6 +7,7 @@ import io
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -53,7 +54,7 @@ class Edited:
         """The rows that are not removed, as they were read, without those whose cells may stand in wrong columns."""
         return [row for row in self.table.rows if row.row not in self.dropped and row.row not in self.malformed]
 
-    @property
+    @cached_property
     def malformed(self) -> dict[int, str]:
         """What is wrong with the form of a row, by its number."""
         return {fault.row: fault.says for fault in self.table.sheet.faults if fault.row is not None}
@@ -139,8 +140,9 @@ def _impossible(edited: Edited) -> Iterator[Change]:
     """Impossible values become unknown; of a point, both coordinates. A column of which most are impossible means
     something else, and stays."""
     foreign = set[str]()
-    for role in dict.fromkeys(role for row in edited.rows for role in row.cells):
-        filled = [cell for row in edited.rows if (cell := row.cells.get(role)) is not None and cell.text]
+    rows = edited.rows
+    for role in dict.fromkeys(role for row in rows for role in row.cells):
+        filled = [cell for row in rows if (cell := row.cells.get(role)) is not None and cell.text]
         impossible = [cell for cell in filled if cell.value is None]
         if len(impossible) > max(2, _MOST * len(filled)) and role not in ("structure", *BOX_SIDES):
             foreign.add(role)

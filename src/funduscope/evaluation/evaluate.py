@@ -20,7 +20,7 @@ from funduscope.evaluation.out_of_fold import Overlap, Scored, by_card, members_
 from funduscope.evaluation.score_photo import Extra, can_score, score_stream
 from funduscope.evaluation.scores import PhotoScore, Scores, summarize
 from funduscope.inference.loading import ModelPath, is_shipped, load
-from funduscope.inference.model import Model
+from funduscope.inference.model import Model, identity
 from funduscope.inference.runtime import Device
 from funduscope.progress import Progress, no_progress
 from funduscope.version import __version__
@@ -110,7 +110,7 @@ def _called(path: Path) -> str:
 
 def _about(model: Model, cases: Sequence[Case]) -> dict[str, Any]:
     folds = sorted({case.fold for case in cases if case.fold is not None})
-    return {"name": model.card.name, "version": model.card.version, "sha256": model.sha256, "folds": folds}
+    return {**identity(model), "folds": folds}
 
 
 def _scored(model: Model | ModelPath, device: Device) -> Scored:

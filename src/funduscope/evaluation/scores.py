@@ -18,6 +18,7 @@ import numpy as np
 from funduscope.atomic import write_atomically, write_json
 from funduscope.data.case import Case
 from funduscope.evaluation.score_key import Question, ScoreKey, nested
+from funduscope.inference.model_scores import SCHEMA
 from funduscope.metrics import (
     BinaryState,
     CalibrationState,
@@ -162,7 +163,8 @@ class Scores:
     def value(self, dataset: str, question: str, score: str) -> float:
         """One number by its names in scores.json: `value("idrid-B", "DR", "kappa")`.
 
-        nan if the score is not defined on these photos. Raises `KeyError` for an unknown name.
+        nan if the score is not defined on these photos. Raises `KeyError` for an unknown name, also of an extra score
+        that no photo of the data set has.
         """
         known: Any = self.tables
         for name in (dataset, question, score):
@@ -209,7 +211,7 @@ class Scores:
         """As scores.json: what made the scores, where that is known, and every score with its interval, nan as null."""
         partly = [name for name, about in self.details.items() if 0 < about["refused"] < about["photos"]]
         return ({"about": self.about} if self.about else {}) | {
-            "schema": "funduscope-scores/1",
+            "schema": SCHEMA,
             "scores": nested({key: one.to_dict() for key, one in self.intervals.items()}, self.details),
             "selective": nested({key: one.to_dict() for key, one in self.selective.items()}, partly),
             "details": self.details,

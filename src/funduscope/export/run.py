@@ -190,8 +190,6 @@ def _check_parity(small: Predictor, plain: Predictor, check: list[np.ndarray], l
 def _accept(small: Predictor, plain: Predictor, checking: list[Case], check: list[np.ndarray]) -> dict[str, Any]:
     """What INT8 loses: scores where there are labels, otherwise parity, also of landmarks, and of maps where no
     outlines were scored. Raises `ExportError` if it is too much."""
-    if not checking:
-        return _check_parity(small, plain, check, MIN_EQUAL)
     chosen = _firm(checking)
     if not chosen:
         return _check_parity(small, plain, check, MIN_EQUAL)

@@ -20,7 +20,7 @@ class Message:
 
     code: str
     text: str
-    values: dict[str, Any] = field(default_factory=dict)
+    values: dict[str, Any] = field(default_factory=dict, hash=False)
 
     def to_dict(self) -> dict[str, Any]:
         """As in findings.json."""

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from funduscope.imaging.dicom_file import is_dicom
+from funduscope.imaging.dicom_file import HEAD_BYTES, is_dicom
 from funduscope.imaging.photo_names import safe_stem
 
 SIGNATURES: Final = (b"\xff\xd8\xff", b"\x89PNG", b"II*\0", b"MM\0*")
@@ -22,11 +22,14 @@ SUFFIXES: Final = (
 DICOM_INDEX: Final = "DICOMDIR"
 """The name of the file that lists the DICOM files of a disc: a DICOM file that is no photo."""
 
-START_BYTES: Final = 132
+START_BYTES: Final = HEAD_BYTES
 """Number of leading bytes that `begins_like_photo` needs."""
 
 RESULT: Final = "findings.json"
 """A folder with this file has an earlier result, whose masks and overlays are no photos."""
+
+SETTINGS: Final = "settings.json"
+"""In such a folder: the version and the settings that the result was made with, and a hash of the photo's path."""
 
 _RESULT_NAMES: Final = re.compile(r"(findings|settings)\.json|overlay\.png|report\.html|explanation_[a-z]+\.png")
 _RESULT_ENDINGS: Final = re.compile(

@@ -53,7 +53,7 @@ class CropTransform:
 
     def to_photo(self, xy: np.ndarray) -> np.ndarray:
         """Points (N, 2) in frame pixels to photo pixels, float64."""
-        return np.asarray(xy, np.float64) * (self.size_px / self.side_px) + (self.left_px, self.top_px)
+        return np.asarray(xy, np.float64) * self.px_per_frame_px + (self.left_px, self.top_px)
 
     def to_frame(self, xy: np.ndarray) -> np.ndarray:
         """Points (N, 2) in photo pixels to frame pixels, float64: the inverse of `to_photo`."""

@@ -222,9 +222,14 @@ def _from_array(pixels: np.ndarray, name: str, limits: Limits) -> Photo:
 def _of_own(pixels: np.ndarray, name: str) -> Photo:
     """The photo of an array (H, W, 3) uint8, C-contiguous, that no one else refers to."""
     pixels.setflags(write=False)
+    return Photo(pixels, name, pixels_sha256(pixels))
+
+
+def pixels_sha256(pixels: np.ndarray) -> str:
+    """SHA-256 of a C-contiguous array's shape and values."""
     digest = hashlib.sha256(repr(pixels.shape).encode())
     digest.update(pixels.data)
-    return Photo(pixels, name, digest.hexdigest())
+    return digest.hexdigest()
 
 
 def _from_pil(image: object, name: str, limits: Limits) -> Photo:
@@ -239,8 +244,8 @@ def _from_pil(image: object, name: str, limits: Limits) -> Photo:
         pixels, notes = _rgb(image)
     except PhotoError:
         raise
-    except ValueError as error:
-        if "closed file" not in str(error):
+    except (ValueError, AssertionError) as error:  # Pillow asserts that an image's file is still open
+        if isinstance(error, ValueError) and "closed" not in str(error):
             raise _undecodable(error) from None
         says = "the image's file was closed before it was read; call load() of the image before its file is closed"
         raise PhotoError("E_FORMAT", says) from None
@@ -356,7 +361,7 @@ def _rgb(image: Image.Image) -> tuple[np.ndarray, tuple[Message, ...]]:
     if image.mode == "1":
         raise _one_bit()
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
-        clear = image.convert("RGBA")
+        clear = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
         image = Image.new("RGB", clear.size)
         image.paste(clear, mask=clear.getchannel("A"))
     return np.array(image if image.mode == "RGB" else image.convert("RGB")), ()

@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from funduscope.version import __version__
 from funduscope.vocabulary import CLASSES, CODES, FURTHER_TASKS, LANDMARKS, LESIONS
@@ -22,11 +22,14 @@ FoveaOffset = tuple[float, float, float, float]
 downward. In shares of the frame's side."""
 
 
+_RETIRED: Final = ("dme_evidence", "upside_down")
+
+
 @dataclass(frozen=True)
 class Card:
     """grade, dme, tasks: what the model classifies photos for; `tasks` names the vocabulary's further photo tasks. One
     that training had no label of is not among them, and its logits are not read.
-    structures, landmarks: the order of the model's planes. not_learned: structures of which training had no positive
+    structures, landmarks: the order of the model's planes. not_learned: those of which training had no positive
     example; their planes are not read, since they could only say that nothing is there. whole_px, close_px, close,
     mirrored: see `settings.Views`.
 
@@ -113,6 +116,12 @@ class Card:
         return tuple(code for code in self.structures if code not in self.not_learned)
 
     @property
+    def closeups(self) -> tuple[str, ...]:
+        """The structures that are read from a close view that is finer than the whole one, or has its own network."""
+        is_own = self.own_close or self.close_px != self.whole_px
+        return tuple(code for code in self.outlined if code in self.close and is_own)
+
+    @property
     def located(self) -> tuple[str, ...]:
         """The landmarks that the model locates: those of its planes that it learned."""
         return tuple(name for name in self.landmarks if name not in self.not_learned)
@@ -134,15 +143,10 @@ class Card:
         optional = ("tasks", "not_learned", "routers", "fovea_from_disc")
         tuples |= {name: tuple(tree[name]) for name in optional if tree.get(name) is not None}
         scales = {code: tuple(scale) for code, scale in dict(tree.get("scales") or {}).items()}
-        if tree.get("dme_evidence") is not None:
-            raise ValueError(
-                "dme_evidence is of a model format that is no longer read: train and export the model again"
-            )
-        if tree.get("upside_down"):
-            raise ValueError(
-                "upside_down is of a model format that is no longer read: train and export the model again"
-            )
-        kept = {name: value for name, value in tree.items() if name not in ("dme_evidence", "upside_down")}
+        for name in _RETIRED:
+            if tree.get(name) not in (None, False):
+                raise ValueError(f"{name} is of an older model format: train and export the model again")
+        kept = {name: value for name, value in tree.items() if name not in _RETIRED}
         if unknown := kept.keys() - {one.name for one in fields(cls)}:
             newer = f"funduscope {tree.get('version')} wrote it and knows {min(unknown)}, this is {__version__}"
             raise ValueError(f"{newer}: update funduscope")

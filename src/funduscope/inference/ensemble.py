@@ -58,8 +58,7 @@ class Ensemble(Model):
             graded = [(whole, member.card) for whole, member in runs_of_view if "grade" in whole.classes]
             probs = _mean_classes([{"grade": class_probabilities(whole, "grade", card)} for whole, card in graded])
             if probs:
-                card = replace(self.card, landmarks=())  # they are not sought yet
-                on_grade(Findings(photo, framed.transform, card, self.sha256, quality=quality, class_probs=probs))
+                on_grade(self._early(photo, framed, quality, probs))
         found = [member.run(photo, own, whole)[0] for (member, own), whole in zip(runs, wholes, strict=True)]
         return self._joined_findings(photo, framed, quality, found)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -77,12 +77,31 @@ class Findings:
     gates: dict[str, tuple[float, ...]] = field(default_factory=dict)
     cams: dict[str, np.ndarray] = field(default_factory=dict)
     training_distance: OodScore | None = None
-    _masks: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
-    _objects: dict[str, tuple[LesionObject, ...]] = field(default_factory=dict, repr=False)
+    # Not handed on by `replace`: another card has other thresholds, so other masks.
+    _masks: dict[str, np.ndarray] = field(default_factory=dict, init=False, repr=False)
+    _objects: dict[str, tuple[LesionObject, ...]] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        for array in (*self.class_probs.values(), *self.frame_probs.values(), *self.cams.values()):
-            array.setflags(write=False)  # masks, objects and files are made of it later
+        for named in (self.class_probs, *self.witness_probs.values(), self.frame_probs, self.cams):
+            for array in named.values():
+                array.setflags(write=False)  # masks, objects and files are made of it later
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """After pickle and copy, which give arrays that can be written."""
+        self.__dict__.update(state)
+        self.__post_init__()
+
+    def with_masks(
+        self, masks: Mapping[str, np.ndarray], objects: Mapping[str, tuple[LesionObject, ...]] | None = None
+    ) -> Findings:
+        """The findings with these masks, (H, W) bool by structure, in place of those at the thresholds.
+
+        objects: their components where they are known already, with their distances to these findings' landmarks.
+        """
+        found = replace(self)
+        found._masks.update(masks)
+        found._objects.update(objects or {})
+        return found
 
     def __repr__(self) -> str:
         said = [f"{task} {self.answer(task)}" for task in self.class_probs]
@@ -182,12 +201,16 @@ class Findings:
         return self._masks[code]
 
     def field_mask(self) -> np.ndarray:
-        """(H, W) bool at the photo's size: inside the circle of the field of view."""
+        """(H, W) bool at the photo's size: inside the circle of the field of view, and inside the eye's photo where the
+        picture holds more than that."""
         square = self.transform
         radius = square.size_px / 2
         x = np.arange(square.width_px) + 0.5 - square.left_px - radius
         y = np.arange(square.height_px) + 0.5 - square.top_px - radius
-        return x**2 + y[:, None] ** 2 <= radius**2
+        inside = x**2 + y[:, None] ** 2 <= radius**2
+        left, top, right, bottom = square.bounds
+        inside[:top], inside[bottom:], inside[:, :left], inside[:, right:] = False, False, False, False
+        return inside
 
     def _plane(self, code: str) -> np.ndarray:
         if not self.gradable_ok:
@@ -376,9 +399,9 @@ class Findings:
         area, nearest, pixel_mm = sum(one.area_px for one in objects), nearest_fovea_dd(objects), self.pixel_mm
         in_mm = {}
         if pixel_mm:
-            disc_mm = None if nearest is None else (anatomy.disc_diameter_px or 0.0) * pixel_mm
+            disc_mm = (anatomy.disc_diameter_px or 0.0) * pixel_mm
             in_mm["area_mm2"] = round(area * pixel_mm**2, 4)
-            in_mm["nearest_fovea_mm"] = None if nearest is None or disc_mm is None else round(nearest * disc_mm, 3)
+            in_mm["nearest_fovea_mm"] = None if nearest is None else round(nearest * disc_mm, 3)
         return {
             "present": area > 0,
             "threshold": _round(self.card.thresholds[code]),

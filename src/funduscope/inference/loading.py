@@ -9,8 +9,6 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from importlib import resources
 from pathlib import Path
 from typing import overload
 
@@ -37,6 +35,7 @@ ModelPath = str | os.PathLike[str]
 """A path, or the name of a shipped model."""
 
 EXPECTED = "an ONNX file that funduscope exported, a run folder, or a .safetensors file"
+_MODELS = Path(__file__).parents[1] / "models"
 SHIPPED = {"default": "funduscope", "fast": "funduscope-fast"}
 """By name the shipped models, as their files begin."""
 
@@ -88,10 +87,7 @@ def weights_of(model: ModelPath) -> Path:
     Raises `ModelError`.
     """
     if isinstance(model, str) and is_shipped(model):
-        with _shipped_file(model) as path:
-            if not path.is_file():
-                raise ModelError("E_MODEL", f"The shipped weights are missing ({path}): install funduscope again.")
-            return path
+        return _shipped_file(model)
     path = Path(model)
     path = path / "best.safetensors" if path.is_dir() else path
     if not path.is_file() or path.suffix not in (".safetensors", ".onnx"):
@@ -168,16 +164,17 @@ def _check_parts(card: Card, path: Path) -> None:
         raise ModelError("E_MODEL", says) from error
 
 
-def _shipped_file(name: str) -> AbstractContextManager[Path]:
-    return resources.as_file(resources.files("funduscope") / "models" / f"{SHIPPED[name]}.onnx")
+def _shipped_file(name: str) -> Path:
+    path = _MODELS / f"{SHIPPED[name]}.onnx"
+    if not path.is_file():
+        text = f"The shipped model is missing ({path}): install funduscope again, or name a model: {EXPECTED}."
+        raise ModelError("E_MODEL", text)
+    return path
 
 
 def _shipped(name: str, threads: int, device: Device) -> Predictor:
-    with _shipped_file(name) as path:
-        if not path.is_file():
-            text = f"The shipped model is missing ({path}): install funduscope again, or name a model: {EXPECTED}."
-            raise ModelError("E_MODEL", text)
-        return _of_onnx(path, threads, device, _scored_digests(path))
+    path = _shipped_file(name)
+    return _of_onnx(path, threads, device, _scored_digests(path))
 
 
 def _of_onnx(path: Path, threads: int, device: Device, wanted: frozenset[str]) -> Predictor:

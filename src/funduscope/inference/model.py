@@ -72,16 +72,20 @@ class Model(Protocol):
     ) -> Findings:
         """Findings of one photo: a path, bytes, a PIL image, an (H, W, 3) uint8 RGB array or a `Photo`.
 
-        on_grade: called once with the grade alone, as soon as it is known. It is not called where the model gives no
-        grade or has no close view. force: also a photo that cannot be graded, or that is no fundus photo, is answered;
-        the answer is marked as not to be trusted. Raises `PhotoError` for what cannot be decoded or breaks a limit.
+        name: in place of the photo's own. on_grade: called once with the grade alone, as soon as it is known. It is not
+        called where the model gives no grade or has no close view. force: also a photo that cannot be graded, or that
+        is no fundus photo, is answered; the answer is marked as not to be trusted. Raises `PhotoError` for what cannot
+        be decoded or breaks a limit.
         """
         return self.answer(*self._framed(photo, name), on_grade=on_grade, force=force)
 
     def _framed(self, photo: Source, name: str | None = None) -> tuple[Photo, Frame]:
         """The photo, and its frame for `answer`."""
-        opened = photo if isinstance(photo, Photo) else Photo.open(photo, name=name)
-        return opened, frame(opened, self.card.close_px)
+        if not isinstance(photo, Photo):
+            photo = Photo.open(photo, name=name)
+        elif name:
+            photo = replace(photo, name=name)
+        return photo, frame(photo, self.card.close_px)
 
     def answer(self, photo: Photo, framed: Frame, *, on_grade: OnGrade | None = None, force: bool = False) -> Findings:
         """Findings of a photo that was framed at `card.close_px`. on_grade, force: as in `__call__`."""
@@ -98,6 +102,13 @@ class Model(Protocol):
     def _refused(self, one: Assessed) -> Findings:
         transform = one.framed.transform
         return Findings(one.photo, transform, self.card, self.sha256, reasons=one.reasons, quality=one.quality)
+
+    def _early(
+        self, photo: Photo, framed: Frame, quality: Quality | None, class_probs: dict[str, np.ndarray]
+    ) -> Findings:
+        """What `find` passes to its `on_grade`."""
+        card = replace(self.card, landmarks=())  # they are not sought yet
+        return Findings(photo, framed.transform, card, self.sha256, quality=quality, class_probs=class_probs)
 
     @abstractmethod
     def find(self, photo: Photo, framed: Frame, quality: Quality | None, on_grade: OnGrade | None) -> Findings:
@@ -116,8 +127,13 @@ class Model(Protocol):
         a file yields a `Failure`, so that every source has one answer.
 
         The next photos, `batch` of them, are decoded, framed and assessed in threads while the present ones are
-        answered.
+        answered. Raises `TypeError` for a single photo.
         """
+        if isinstance(photos, str | bytes | Photo) or (isinstance(photos, np.ndarray) and photos.ndim < 4):
+            raise TypeError(f"stream takes several photos, and got one ({type(photos).__name__}): give a list of it")
+        return self._stream(photos, force, frames)
+
+    def _stream(self, photos: Iterable[Source], force: bool, frames: bool) -> Iterator[Findings | Failure]:
         files = read_ahead(photos, lambda photo: self._opened(photo, force, frames), self.batch)
         opened = (one for _, of_file in files for one in of_file)
         while group := list(itertools.islice(opened, self.batch)):
@@ -143,3 +159,8 @@ class Model(Protocol):
                 yield self._assessed(*self._framed(one), force)
             except PhotoError as error:
                 yield Failure(own, error.code, error.says)
+
+
+def identity(model: Model) -> dict[str, str]:
+    """How results name a model: its name, its version and its SHA-256."""
+    return {"name": model.card.name, "version": model.card.version, "sha256": model.sha256}

@@ -51,7 +51,11 @@ class Predictor(Model):
         self.refuses, self.batch = refuses, batch
 
     def without_structures(self) -> Predictor:
-        """The same network for grade, edema risk and landmarks alone: the close view, most of the work, never runs."""
+        """The same network for grade, edema risk and landmarks alone: the close view, most of the work, never runs.
+
+        Of a model whose answers rest on the lesions too, these are the whole view's own ones, for which
+        `card.referable_threshold` was not fixed.
+        """
         return Predictor(
             self.runtime, replace(self.card, structures=(), close=()), refuses=self.refuses, batch=self.batch
         )
@@ -61,8 +65,7 @@ class Predictor(Model):
         whole = self.whole_view(framed.image)
         if on_grade is not None and "grade" in whole.classes and self.has_close_view:
             probs = {"grade": class_probabilities(whole, "grade", self.card)}
-            card = replace(self.card, landmarks=())  # they are not sought yet
-            on_grade(Findings(photo, framed.transform, card, self.sha256, quality=quality, class_probs=probs))
+            on_grade(self._early(photo, framed, quality, probs))
         return replace(self.run(photo, framed, whole)[0], quality=quality)
 
     def find_all(self, photos: Sequence[Assessed]) -> Iterator[Findings]:
@@ -86,11 +89,8 @@ class Predictor(Model):
 
     @property
     def has_close_view(self) -> bool:
-        """Whether any structure is read from the close view, and that view differs from the whole one, or has a network
-        of its own."""
-        card = self.card
-        learned = {*card.structures}.difference(card.not_learned)
-        return not learned.isdisjoint(card.close) and (card.own_close or card.close_px != card.whole_px)
+        """Whether any structure is read from a close view of its own: see `Card.closeups`."""
+        return bool(self.card.closeups)
 
     def whole_view(self, image: np.ndarray) -> Outputs:
         """The outputs of the whole view of a frame (close_px, close_px, 3) uint8. See `whole_views`."""
@@ -114,7 +114,7 @@ class Predictor(Model):
     def _with_mirror(self, images: np.ndarray) -> Outputs:
         """The outputs of views and, where the card says so, of their mirror images, as their mean."""
         outputs = self._run(images)
-        return outputs.mean_with(self._run(images[:, :, ::-1]).flipped(-1)) if self.card.mirrored else outputs
+        return outputs.mean_with(self._run(images[:, :, ::-1]).mirrored()) if self.card.mirrored else outputs
 
     def _run_close(self, image: np.ndarray) -> Outputs:
         return self._run(image[None], "close")
@@ -173,8 +173,7 @@ def interpret(photo: Photo, framed: Frame, views: Views, card: Card, model_sha25
         frame_probs={
             code: frame_probability((close if code in card.close else whole).structures, card, code)
             * grade_factor(probs.get("grade"), card.lowest_grades.get(code, 0))
-            for code in card.structures
-            if code not in card.not_learned
+            for code in card.outlined
         },
         gates={} if whole.gates is None else dict(zip(card.routers, map(tuple, whole.gates[0].tolist()), strict=True)),
         cams=calibrated_cams(whole, card, {task: witness.shares[0] for task, witness in witnesses.items()}),

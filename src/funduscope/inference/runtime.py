@@ -84,10 +84,9 @@ class Outputs:
         named = self.named()
         return [Outputs.of({name: value[i : i + 1] for name, value in named.items()}) for i in range(count)]
 
-    def flipped(self, axis: int) -> Outputs:
-        """The same outputs with every map mirrored (axis -1) or upside down (-2): from those of an image that was
-        flipped so to those of the image itself."""
-        return Outputs.of({n: np.flip(value, axis) if value.ndim == 4 else value for n, value in self.named().items()})
+    def mirrored(self) -> Outputs:
+        """The same outputs with every map mirrored: of a mirrored image, those of the image itself."""
+        return Outputs.of({n: np.flip(value, -1) if value.ndim == 4 else value for n, value in self.named().items()})
 
     def mean_with(self, other: Outputs) -> Outputs:
         """The mean of two outputs of one model for the same images."""

@@ -25,10 +25,10 @@ class State:
     LISTED: ClassVar[frozenset[str]] = frozenset()
 
     def __add__(self, other: Self) -> Self:
-        return type(self).total((self, other))
+        return type(self).total((self, other)) if isinstance(other, type(self)) else NotImplemented
 
     def __radd__(self, other: int) -> Self:
-        return self  # Python's `sum` starts at 0
+        return self if other == 0 else NotImplemented  # Python's `sum` starts at 0
 
     @classmethod
     def total(cls, states: Iterable[Self]) -> Self:

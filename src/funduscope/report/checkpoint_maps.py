@@ -41,8 +41,7 @@ class CheckpointMaps:
 
     def __init__(self, network: Network | JoinedNetwork, card: Card) -> None:
         self.network, self.card = network, card
-        own_view = card.own_close or card.close_px != card.whole_px
-        self._close = [code for code in card.outlined if code in card.close and own_view]
+        self._close = card.closeups
         names = [*self._close, *card.photo_tasks, *card.outlined, *card.located]
         self._shown = part_for(network, names[0]) if names else None
         gates = [one for one in self._shown.modules() if isinstance(one, AttentionGate)] if self._shown else []

@@ -8,11 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from threading import Lock
 
-from funduscope.imaging.find_photos import RESULT, resolved
+from funduscope.imaging.find_photos import RESULT, SETTINGS, resolved
 from funduscope.imaging.photo_names import safe_stem
-
-SETTINGS = "settings.json"
-"""In a photo's folder: the version and the settings that its results were made with, and a hash of the photo's path."""
 
 
 class ResultPlaces:

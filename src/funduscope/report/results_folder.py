@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from funduscope.atomic import file_sha256, write_json
 from funduscope.i18n.errors import PhotoError, machine_fault
-from funduscope.imaging.find_photos import RESULT, why_unreadable
+from funduscope.imaging.find_photos import RESULT, SETTINGS, why_unreadable
 from funduscope.imaging.limits import may_be_read
 from funduscope.imaging.photo import Photo, open_each
 from funduscope.imaging.read_ahead import read_ahead
 from funduscope.inference.findings import Failure, Findings
 from funduscope.inference.runtime import ModelError
 from funduscope.inference.urgency import urgency_table
-from funduscope.report.result_places import SETTINGS, ResultPlaces, source_of
+from funduscope.report.result_places import ResultPlaces, source_of
 from funduscope.version import __version__
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from funduscope.atomic import replacing
-from funduscope.imaging.find_photos import RESULT, results_in
+from funduscope.imaging.find_photos import RESULT, SETTINGS, results_in
 from funduscope.imaging.photo_names import safe_stem
 from funduscope.report.heatmap import exact_map_pictures
 from funduscope.report.html import report
@@ -163,7 +163,7 @@ def _foreign(folder: Path) -> list[str]:
 def _listed(folder: Path) -> set[str] | None:
     """The names of the results in the folder by their own list; None without one."""
     with suppress(OSError, ValueError, LookupError, TypeError):
-        return {*json.loads((folder / "settings.json").read_bytes())["files"], "settings.json"}
+        return {*json.loads((folder / SETTINGS).read_bytes())["files"], SETTINGS}
     return None
 
 

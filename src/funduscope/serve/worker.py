@@ -96,12 +96,11 @@ def _load(settings: dict[str, Any]) -> Model:
 def about(model: Model, named: Sequence[str]) -> dict[str, Any]:
     """What `GET /v1/model` answers: name, version, hash, terms, intended use, and the card. named: what was loaded."""
     from funduscope.inference.loading import is_shipped
+    from funduscope.inference.model import identity
 
     terms = Path(__file__).parents[1] / "models" / "LICENSE"
     return {
-        "name": model.card.name,
-        "version": model.card.version,
-        "sha256": model.sha256,
+        **identity(model),
         "research_only": model.card.research_only,
         "license": terms.read_text("utf-8") if all(map(is_shipped, named)) else None,
         "intended_use": INTENDED_USE,
