@@ -71,7 +71,8 @@ def test_a_run_ends_with_scores_dated_weights_and_dated_curves(done: Path) -> No
     assert [name.split("-", 1)[1] for name in kept] == ["best.safetensors", "curves.png", "final.safetensors"]
     for name in kept[:2]:
         assert (done / "kept" / name).read_bytes() == (done / name.split("-", 1)[1]).read_bytes()
-    assert json.loads((done / "run.json").read_text())["samples"] > 0
+    lines = [json.loads(line) for line in (done / "journal.jsonl").read_text().splitlines()]
+    assert json.loads((done / "run.json").read_text())["samples"] == sum(line["samples"] for line in lines) > 0
 
 
 def test_a_run_says_how_it_came_about_and_names_nobodys_folders(done: Path, tmp_path: Path) -> None:

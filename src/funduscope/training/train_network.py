@@ -45,7 +45,6 @@ from funduscope.training.leakage import check_weights, earlier
 from funduscope.training.loop import Loop, Validation
 from funduscope.training.processes import Watch
 from funduscope.training.samples import (
-    draw_epoch,
     drawn,
     drop_unusable_masks,
     prepared,
@@ -180,7 +179,8 @@ def _prepare(
     about |= {"until": until} if until is not None else {}
     _check_same(folder, before, used, start)
     train, files = prepared(recipe, plan.train, progress)
-    steps_each(train, recipe)  # refuses an epoch without a step before anything is written
+    steps = steps_each(train, recipe)  # refuses an epoch without a step before anything is written
+    about["samples"] = sum(steps[:until]) * recipe.training.batch
     about["unreadable"] = sorted({case.key for case in plan.train} - {case.key for case in train})
     if before is not None and resumed:  # its first weights may not be named again
         about |= {name: before.get(name, value) for name, value in UNKNOWN_BEFORE.items()}
@@ -380,7 +380,6 @@ def about_run(recipe: Recipe, plan: SplitPlan, used: list[Case], fold: int | Non
         "seed": recipe.training.seed,
         "init": start.first_weights(),
         "photos": counts,
-        "samples": sum(len(draw_epoch(plan.train, recipe, epoch)) for epoch in range(recipe.training.epochs)),
         **_identity(used, start),
         "precision": {"bf16": "bfloat16", "fp16": "float16", "no": "float32"}[
             mixed_precision(recipe.training.precision)
