@@ -274,10 +274,18 @@ def test_a_stream_goes_on_after_a_bad_photo(model, painted, tmp_path):
         model(empty)
 
 
-@pytest.mark.parametrize("single", ["eye.jpg", b"its bytes", np.zeros((300, 300, 3), np.uint8)])
+@pytest.mark.parametrize(
+    "single",
+    ["eye.jpg", Path("eye.jpg"), b"", np.zeros((9, 9, 3), np.uint8), Image.new("RGB", (9, 9))],
+)
 def test_a_stream_of_a_single_photo_is_refused_where_it_is_asked_for(model: Any, single: Any) -> None:
     with pytest.raises(TypeError, match="give a list of it"):
         model.stream(single)
+
+
+def test_a_stream_takes_paths_as_a_table_gives_them(model: Any, tmp_path: Path) -> None:
+    (answer,) = model.stream(np.array([str(tmp_path / "missing.jpg")], object))
+    assert answer.code == "E_NOT_FOUND"
 
 
 def test_a_photo_is_named_as_it_is_asked_for(model: Any, painted: Any) -> None:

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from funduscope import checkpoint
+from funduscope.atomic import DamagedFileError
 from funduscope.network.joined import build_model
 from funduscope.network.network import build
 from funduscope.recipe import Recipe
-from funduscope.training.initialization import FirstNetwork, first_network
+from funduscope.training.initialization import FirstNetwork, Start, first_network
 
 SMALL = (
     *("encoder.name=resnet18", "encoder.weights=none", "decoder.kind=deeplab", "decoder.channels=[8]"),
@@ -76,3 +77,33 @@ def test_what_of_a_part_was_not_taken_is_said(tmp_path: Path) -> None:
     shallow = own.model_copy(update={"stages": {"all": SHALLOW}}).stage("all")
     note = _first(shallow, own, tmp_path).note
     assert "in part: encoder, decoder, grade, dme" in note, "a head of fewer features shares its last shift alone"
+
+
+def test_lesions_alone_come_from_the_network_that_knows_them(tmp_path: Path) -> None:
+    """Although its encoder is shallower than the recipe's."""
+    lesions = {"structures": ["MA", "HE", "EX"], "grade": False}
+    whole = Recipe.load("plain", [
+        *DEEP, "tasks.structures=['OD', 'MA', 'HE', 'EX']", "tasks.dme=false", "tasks.landmarks=[]",
+        "views.close=['MA', 'HE', 'EX']",
+    ])  # fmt: skip
+    joined = whole.model_copy(
+        update={"stages": {"lesions": {**SHALLOW, "tasks": lesions}, "eye": {"tasks": {"structures": ["OD"]}}}}
+    )
+    path = tmp_path / "joined.safetensors"
+    checkpoint.save(path, joined, {"weights": build_model(joined).state_dict()}, {}, {"epoch": 1})
+    own = Recipe.load("plain", [*DEEP, "tasks.structures=['MA', 'HE', 'EX']", "tasks.grade=false", "tasks.dme=false"])
+    assert "structure EX" in first_network(own, tmp_path / "new", [path]).note.partition(";")[0]
+
+
+def test_weights_without_a_card_begin_a_training_as_they_did(tmp_path: Path) -> None:
+    """A run's last weights have none, nor has a run that was stopped."""
+    recipe = _recipe("none", ())
+    path, run = tmp_path / "last.safetensors", tmp_path / "run"
+    run.mkdir()
+    checkpoint.save(path, recipe, {"weights": build(recipe).state_dict()}, {}, {"epoch": 1})
+    start = Start(init=(path,))
+    start.keep_card(run)
+    assert start.first_card(run) is None
+    (run / "first_card.json").write_text('{"grade": true}')
+    with pytest.raises(DamagedFileError, match=r"first_card\.json is damaged"):
+        start.first_card(run)

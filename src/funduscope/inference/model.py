@@ -129,7 +129,8 @@ class Model(Protocol):
         The next photos, `batch` of them, are decoded, framed and assessed in threads while the present ones are
         answered. Raises `TypeError` for a single photo.
         """
-        if isinstance(photos, str | bytes | Photo) or (isinstance(photos, np.ndarray) and photos.ndim < 4):
+        is_one = photos.ndim in (2, 3) if isinstance(photos, np.ndarray) else isinstance(photos, str | bytes)
+        if is_one or not isinstance(photos, Iterable):
             raise TypeError(f"stream takes several photos, and got one ({type(photos).__name__}): give a list of it")
         return self._stream(photos, force, frames)
 

@@ -25,10 +25,14 @@ class State:
     LISTED: ClassVar[frozenset[str]] = frozenset()
 
     def __add__(self, other: Self) -> Self:
-        return type(self).total((self, other)) if isinstance(other, type(self)) else NotImplemented
+        if not isinstance(other, type(self)):
+            raise TypeError(f"a {type(self).__name__} adds to states of its own kind, not to {other!r}")
+        return type(self).total((self, other))
 
     def __radd__(self, other: int) -> Self:
-        return self if other == 0 else NotImplemented  # Python's `sum` starts at 0
+        if other != 0:  # where Python's `sum` starts
+            raise TypeError(f"a {type(self).__name__} adds to states of its own kind, not to {other!r}")
+        return self
 
     @classmethod
     def total(cls, states: Iterable[Self]) -> Self:

@@ -71,8 +71,9 @@ class Start:
         if not kept.is_file():  # a run of an older version
             card = checkpoint.load(self.init[0], ()).card if self.init else None
             return Card.from_dict(card) if card else None
+        card = read_json(kept)
         try:
-            return Card.from_dict(read_json(kept))
+            return Card.from_dict(card) if card else None
         except (TypeError, KeyError) as error:
             raise damaged(kept, f"{type(error).__name__}: {error}") from error
 
@@ -204,12 +205,13 @@ def _whole_way(moved: set[str], parts: Sequence[str], recipe: Recipe) -> set[str
 
 
 def _nearest(start: Checkpoint, recipe: Recipe) -> Checkpoint:
-    """The network of a joined model that has the recipe's encoder, as deep; of several, with most of its tasks."""
-    wanted, encoder = {*recipe.tasks.named}, (recipe.encoder.name, recipe.encoder.levels)
+    """The network of a joined model that is most like the recipe's: with its encoder and a task of it; of these one
+    with an encoder as deep; of these the one that shares most tasks."""
 
-    def likeness(part: Checkpoint) -> tuple[bool, int]:
-        theirs = part.recipe
-        return (theirs.encoder.name, theirs.encoder.levels) == encoder, len(wanted & {*theirs.tasks.named})
+    def likeness(part: Checkpoint) -> tuple[bool, bool, bool, int]:
+        theirs, shared = part.recipe.encoder, {*recipe.tasks.named} & {*part.recipe.tasks.named}
+        own = recipe.encoder
+        return theirs.name == own.name, bool(shared), theirs.levels == own.levels, len(shared)
 
     return max(start.parts(), key=likeness)
 
