@@ -54,6 +54,7 @@ def test_what_a_table_leaves_out_is_not_known() -> None:
         ({"fovea_xy": (3.0, math.nan)}, r"fovea_xy is \(3.0, nan\)"),
         ({"fovea_xy": (3.0,)}, r"fovea_xy is \(3.0,\); expected two numbers"),
         ({"masks": {"EX": np.ones((9, 9), bool)}}, "mask EX is of type ndarray; expected a Mask of files, or ABSENT"),
+        ({"negatives": np.ones((9, 9), bool)}, "mask negatives is of type ndarray"),
         ({"quality": "fine"}, "quality cannot be 'fine'; known are good, usable, reject"),
         ({"laterality": "L"}, "laterality cannot be 'L'; known are left, right"),
         ({"masks": {"MAs": ABSENT}}, "masks cannot be 'MAs'; known are MA, HE,"),

@@ -163,7 +163,8 @@ class Labels:
         ):
             if given is not None and given not in among:
                 raise LabelError(f"The label {name} cannot be {given!r}; known are {', '.join(among)}.")
-        for code, mask in self.masks.items():
+        negatives = ABSENT if self.negatives is None else self.negatives
+        for code, mask in (*self.masks.items(), ("negatives", negatives)):
             if not isinstance(mask, Mask):
                 raise LabelError(
                     f"The mask {code} is of type {type(mask).__name__}; expected a Mask of files, or ABSENT."
