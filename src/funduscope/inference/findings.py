@@ -26,9 +26,10 @@ from funduscope.inference.objects import (
 from funduscope.inference.ood import FAR_PERCENTILE, OodScore
 from funduscope.inference.rules import Advice, Checked, advise, check, support
 from funduscope.inference.stated import retina_pixel_mm, stated_warnings
+from funduscope.inference.table_row import table_row
 from funduscope.quality.gradability import Quality, QualityAdvice
 from funduscope.quality.image_measures import has_color
-from funduscope.vocabulary import DME_RISKS, FURTHER_TASKS, GRADES, LESIONS, REFERABLE_FROM
+from funduscope.vocabulary import FURTHER_TASKS, GRADES, LESIONS, REFERABLE_FROM
 
 SCHEMA = "funduscope-findings/1"
 
@@ -324,37 +325,8 @@ class Findings:
         return found | {"headline": headline(found)}
 
     def to_row(self) -> dict[str, str | int | float | bool | None]:
-        """One row of a table, with equal columns for all photos of a model; None if there is no answer.
-
-        p0 to p4: probabilities of the grades, dme_p0 to dme_p2: of the edema risks. Units are
-        in the names: _px, in the photo's pixels; _dd, _dd2 in disc diameters and their squares. Photos without an
-        answer to grade keep their row.
-        """
-        found = self.to_dict()
-        lesions, points, dme = found["lesions"] or {}, found["landmarks"] or {}, found["dme"] or {}
-        referable, advice = found["referable"] or {}, found["advice"] or {}
-        row = {"photo": self.photo.name, "width_px": self.photo.width, "height_px": self.photo.height}
-        row |= {"gradable": self.gradable_ok, "gradable_score": found["gradable"]["score"]}
-        row |= {"advice": self.quality_advice}
-        row |= {"grade": self.grade, "confidence": found["confidence"]}
-        row |= {f"p{grade}": _at(found["probabilities"], grade) for grade in range(len(GRADES))}
-        row |= {"referable": referable.get("value"), "referable_probability": referable.get("probability")}
-        row |= {
-            "refer": advice.get("refer"),
-            "urgency": advice.get("urgency"),
-            "dme": self.dme,
-            "dme_confidence": dme.get("confidence"),
-        }
-        row |= {f"dme_p{risk}": _at(dme.get("probabilities"), risk) for risk in range(len(DME_RISKS))}
-        for code in [code for code in self.card.structures if code in LESIONS]:
-            lesion = lesions.get(code) or {}
-            row |= {f"{code}_{name}": lesion.get(name) for name in ("count", "area_px", "area_dd2", "nearest_fovea_dd")}
-        disc, fovea = points.get("optic_disc") or {}, points.get("fovea") or {}
-        row |= {"disc_x_px": disc.get("x_px"), "disc_y_px": disc.get("y_px")}
-        row |= {"disc_diameter_px": disc.get("diameter_px")}
-        row |= {"fovea_x_px": fovea.get("x_px"), "fovea_y_px": fovea.get("y_px")}
-        row |= {"laterality": found["laterality"]}
-        return row | {"training_percentile": (found["training_distance"] or {}).get("percentile")}
+        """One row of a table: see `table_row`."""
+        return table_row(self.to_dict(), [code for code in self.card.structures if code in LESIONS])
 
     def _landmarks(self) -> dict[str, Any]:
         landmarks, pixel_mm = self.anatomy.to_dict(), self.pixel_mm
@@ -414,10 +386,6 @@ class Findings:
             "by_quadrant": by_quadrant(objects, anatomy),
             "objects": [one.to_dict() for one in objects[:MAX_OBJECTS_LISTED]],
         }
-
-
-def _at(values: list[float] | None, index: int) -> float | None:
-    return None if values is None else values[index]
 
 
 def _round(value: float) -> float:
