@@ -295,7 +295,7 @@ def test_the_checkpoint_before_a_damaged_one_is_used_said_and_kept(
     assert [checkpoint.load(path).progress["epoch"] for path in (last, previous)] == [4, 4]
     previous.unlink()
     last.write_bytes(damage(last.read_bytes()))
-    with pytest.raises(CheckpointError):
+    with pytest.raises(CheckpointError, match=r"last\.safetensors .* No checkpoint before it can be read: restore /"):
         checkpoint.newest(tmp_path)
 
 

@@ -265,9 +265,11 @@ def newest(folder: Path, groups: tuple[str, ...] = ("weights",)) -> Checkpoint |
     try:
         return load(last, groups)
     except CheckpointError as error:
-        if not previous.is_file():
-            raise
-        found = load(previous, groups)
+        try:
+            found = load(previous, groups)
+        except CheckpointError:
+            says = f"No checkpoint before it can be read: restore {last} from a backup, or take another folder."
+            raise CheckpointError(error.code, f"{error.says} {says}") from None
         with replacing(last, fsync=True) as unfinished:
             shutil.copyfile(previous, unfinished)
         print(

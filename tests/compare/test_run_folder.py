@@ -134,6 +134,9 @@ def test_a_run_that_is_not_finished_stands_apart_and_alone_is_refused(fabricate,
     (folders[1] / "run.json").write_text(json.dumps(whole | {"until": 4}), "utf-8")
     with pytest.raises(CompareError, match=r"No run is finished \(killed not finished: 3 of 4 epochs\): continue with"):
         split_comparable(gather(folders[1:2]))
+    lost = [*lines[1:], lines[-1] | {"epoch": 4}]
+    (folders[1] / "journal.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lost), "utf-8")
+    assert not split_comparable(gather(folders))[1], "epochs count, also where the journal has lost a line"
 
 
 def test_a_run_whose_thresholds_are_not_fixed_is_not_finished(fabricate, tmp_path: Path) -> None:

@@ -52,6 +52,7 @@ def test_what_a_table_leaves_out_is_not_known() -> None:
         ({"grade": 4, "classes": {"grade": frozenset({0, 1})}}, "grade is 4, and among classes it is"),
         ({"dme": 2, "classes": {"dme": 1}}, "dme is 2, and among classes it is 1"),
         ({"fovea_xy": (3.0, math.nan)}, r"fovea_xy is \(3.0, nan\)"),
+        ({"fovea_xy": "12"}, "fovea_xy is '12'; expected two numbers"),
         ({"fovea_xy": (3.0,)}, r"fovea_xy is \(3.0,\); expected two numbers"),
         ({"masks": {"EX": np.ones((9, 9), bool)}}, "mask EX is of type ndarray; expected a Mask of files, or ABSENT"),
         ({"negatives": np.ones((9, 9), bool)}, "mask negatives is of type ndarray"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import time
 import tracemalloc
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -22,6 +23,7 @@ from funduscope.imaging.photo import Photo
 RETINA = (180, 90, 40)
 
 
+@cache
 def drawn_eye(
     size: tuple[int, int],
     circle: tuple[float, float, float],
@@ -45,7 +47,9 @@ def drawn_eye(
     for _ in range(6):
         turns = np.cumsum(random.normal(0, 0.12, (6, 2)), axis=0) * radius + (x - 0.4 * radius, y)
         cv2.polylines(image, [turns.astype(np.int32)], False, (90, 30, 20), max(1, round(0.012 * radius)))
-    return np.clip(image + random.normal(0, 1, image.shape) * max(grain, 2.0), 0, 255).astype(np.uint8)
+    drawn = np.clip(image + random.normal(0, 1, image.shape) * max(grain, 2.0), 0, 255).astype(np.uint8)
+    drawn.setflags(write=False)  # every test that asks for it has this one
+    return drawn
 
 
 GEOMETRIES = {

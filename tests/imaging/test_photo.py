@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import struct
 import subprocess
@@ -118,10 +119,12 @@ def test_other_formats_are_never_opened(start: bytes, monkeypatch: pytest.Monkey
 def test_content_counts_not_the_name(tmp_path: Path) -> None:
     file = tmp_path / "eye.jpg"
     file.write_bytes(picture("PNG"))
-    photo = Photo.open(file)
-    assert furthest(photo, PICTURE) == 0
-    assert photo.name == "eye.jpg"
-    assert (photo.width, photo.height) == (360, 300)
+    (entry,) = os.scandir(tmp_path)
+    for source in (file, str(file), entry):
+        photo = Photo.open(source)
+        assert furthest(photo, PICTURE) == 0
+        assert photo.name == "eye.jpg"
+        assert (photo.width, photo.height) == (360, 300)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])

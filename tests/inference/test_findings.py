@@ -111,8 +111,10 @@ def test_what_was_found_cannot_be_written_into():
 
 def test_findings_of_another_process_cannot_be_written_into_either() -> None:
     found = replace(found_in(photo(), outputs()), witness_probs={"photo": {"grade": np.full(5, 0.2)}})
+    found.mask("MA")  # made and kept before it travels
     for again in (pickle.loads(pickle.dumps(found)), copy.deepcopy(found)):
-        for array in (again.grade_probs, again.frame_probs["MA"], again.witness_probs["photo"]["grade"]):
+        probs = (again.grade_probs, again.frame_probs["MA"], again.witness_probs["photo"]["grade"])
+        for array in (*probs, again.mask("MA"), again.photo.pixels):
             assert not array.flags.writeable
         assert again.to_dict() == found.to_dict()
 
@@ -367,8 +369,10 @@ def test_a_card_names_further_tasks_only_where_it_has_any() -> None:
     assert Card.from_json(more.to_json()) == more
 
 
-def test_a_file_that_names_the_other_eye_is_contradicted() -> None:
-    found = replace(found_in(photo(), outputs()), disc_xy=(500.0, 250.0), fovea_xy=(300.0, 260.0))
+@pytest.mark.parametrize("estimated", [(), ("fovea",)])
+def test_a_file_that_names_the_other_eye_is_contradicted(estimated: tuple[str, ...]) -> None:
+    """By an estimated place, too: it names the eye where nothing contradicts it, and may be wrong."""
+    found = replace(found_in(photo(), outputs()), disc_xy=(500.0, 250.0), fovea_xy=(300.0, 260.0), estimated=estimated)
     assert found.anatomy.laterality is not None
     other = {"right": "left", "left": "right"}[found.anatomy.laterality]
     for stated, warned in ((other, True), (found.anatomy.laterality, False), (None, False)):

@@ -44,7 +44,7 @@ def test_v1_has_other_strides_same_shapes_and_other_features(wake: Callable[[tor
         ("convnext_small", 32), ("convnext_base", 32),
     ],
 )  # fmt: skip
-def test_the_encoders_of_the_recipes_build_and_train_a_step(name: str, output_stride: int) -> None:
+def test_the_encoders_of_the_recipes_build_and_have_a_gradient_for_every_weight(name: str, output_stride: int) -> None:
     """Without memory: shapes forward, a gradient for every weight backward."""
     with torch.device("meta"):
         encoder = Encoder(name, output_stride=output_stride).train()
@@ -58,7 +58,6 @@ def test_the_encoders_of_the_recipes_build_and_train_a_step(name: str, output_st
         (2, width, 64 // stride, 96 // stride) for width, stride in zip(encoder.channels, strides, strict=True)
     ]
     pyramid[-1].square().mean().backward()
-    torch.optim.AdamW(encoder.parameters(), 1e-3).step()
     assert all(value.grad is not None and value.grad.shape == value.shape for value in encoder.parameters())
 
 

@@ -22,7 +22,7 @@ from funduscope.data.folds import apply_folds, read_folds, share_of
 from funduscope.data.masks import read_mask
 from funduscope.data.prepare import read_prepared
 from funduscope.data.splits import SplitPlan
-from funduscope.evaluation.out_of_fold import EARLIER, by_card
+from funduscope.evaluation.out_of_fold import EARLIER, by_card, seen_before
 from funduscope.evaluation.score_photo import score_stream
 from funduscope.evaluation.scores import summarize
 from funduscope.inference.loading import load
@@ -724,6 +724,13 @@ def test_what_is_lost_or_damaged_in_a_finished_run_is_named_and_nothing_is_learn
     with pytest.raises(DamagedFileError, match=r"run\.json is damaged"):
         SplitPlan.of_run(folder, cases)
     about.write_bytes(kept)
+    folds, listed = folder / "folds.csv", (folder / "folds.csv").read_bytes()
+    folds.write_bytes(listed[: len(listed) // 2])
+    with pytest.raises(DamagedFileError, match=r"folds\.csv is damaged \(its end is missing\): restore it"):
+        again()
+    with pytest.raises(DamagedFileError, match=r"folds\.csv is damaged"):
+        seen_before(folder, cases)
+    folds.write_bytes(listed)
     best.write_bytes(best.read_bytes()[:-100])
     with pytest.raises(TrainingError, match=r"best\.safetensors cannot be used: .* To continue, copy .*kept/.* there"):
         again()
@@ -792,7 +799,7 @@ def test_first_weights_are_known_only_where_their_whole_way_is_there(done: Path,
 
 @pytest.mark.usefixtures("use_cache")
 def test_a_fine_tuning_that_goes_on_without_naming_its_first_weights_keeps_what_their_card_fixed(
-    done: Path, short: Recipe, cases: list[Case], tmp_path: Path
+    done: Path, short: Recipe, cases: list[Case], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = checkpoint.load(done / "best.safetensors")
     card = first.card | {"thresholds": dict.fromkeys(first.card["thresholds"], 0.31)}
@@ -805,8 +812,14 @@ def test_a_fine_tuning_that_goes_on_without_naming_its_first_weights_keeps_what_
     last = checkpoint.load(folder / "last.safetensors")
     checkpoint.save(folder / "best.safetensors", last.recipe, {"weights": last.group("weights")}, {}, last.progress)
     (folder / "card.json").unlink()
+    began = json.loads((folder / "run.json").read_text("utf-8"))
+    (folder / "journal.jsonl").write_text("")
     train_network(short, graded, folder, fold=0)
+    assert "journal.jsonl has lost lines of epochs" in capsys.readouterr().err
     assert json.loads((folder / "card.json").read_text("utf-8"))["thresholds"] == thresholds
+    about = json.loads((folder / "run.json").read_text("utf-8"))
+    assert "init=" in about["command"]
+    assert (about["command"], about["init"]) == (began["command"], began["init"])
 
 
 @pytest.mark.usefixtures("use_cache")

@@ -38,7 +38,7 @@ def _experts_table(runs: Sequence[Run]) -> Table | None:
     most = max((len(shares) for *_, shares, _, _ in used), default=0)
     if not most:
         return None
-    heads = [("run and router", ""), *((f"expert {place + 1}", "") for place in range(most))]
+    heads = [("run and router", ""), *((f"expert {place}", "") for place in range(most))]
     heads += [("entropy", "0 to 1"), ("chosen", "experts per photo")]
     lines = []
     for name, router, shares, entropy, chosen in used:

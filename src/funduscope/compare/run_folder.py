@@ -117,9 +117,9 @@ class Run:
     @property
     def unfinished(self) -> str:
         """The progress of a training that neither ended nor stopped early; empty otherwise."""
-        settings, done = self.recipe.training, len(self.journal)
+        settings, done = self.recipe.training, max((line["epoch"] for line in self.journal), default=0)
         planned = self.about.get("until", settings.epochs)  # a refit ends at the best epoch of the run it repeats
-        best = max((place for place, line in enumerate(self.journal, 1) if line.get("best")), default=done)
+        best = max((line["epoch"] for line in self.journal if line.get("best")), default=done)
         stopped_early = done % settings.judge_every == 0 and done - best >= settings.patience
         if done >= planned or (done and stopped_early):
             return "" if self.has_card else "not finished: no thresholds yet"

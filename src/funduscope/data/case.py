@@ -110,7 +110,7 @@ def _point_of(name: str, given: Point | None) -> Point | None:
     if given is None:
         return None
     try:
-        x, y = map(float, given)
+        x, y = map(float, () if isinstance(given, str) else given)
     except (TypeError, ValueError):
         raise LabelError(f"The label {name} is {given!r}; expected two numbers, or None.") from None
     if math.isnan(x) and math.isnan(y):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from funduscope.atomic import file_sha256
+from funduscope.atomic import damaged, file_sha256
 from funduscope.data.case import Case
 from funduscope.data.folds import TABLE, Place, fold_key, read_folds, write_folds
 from funduscope.data.rows import read_sheet
@@ -43,7 +43,10 @@ class RunFolds:
 
     @classmethod
     def read(cls, path: Path) -> RunFolds:
-        """Raises `LabelError` as `read_folds` does."""
+        """Raises `LabelError` as `read_folds` does, `DamagedFileError` if the end of the file is missing: the photos
+        whose rows are lost would pass for unknown."""
+        if not path.read_bytes().endswith(b"\n"):
+            raise damaged(path, "its end is missing")
         places = read_folds(path)
         rows = read_sheet(path).rows
         keyed = {row.text(SHA256): places[row.text("subset"), row.text("image")] for row in rows if row.text(SHA256)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -40,7 +41,7 @@ class DicomResults:
 
 def to_dicom(
     findings: Findings,
-    source: bytes | bytearray | memoryview | str | Path,
+    source: bytes | bytearray | memoryview | str | os.PathLike[str],
     *,
     overlay: bool = False,
     palette: Palette = "standard",
@@ -56,7 +57,7 @@ def to_dicom(
     Raises `PhotoError` (E_FORMAT) if the photo was not read from this file or the file is no DICOM, and
     `ModuleNotFoundError` if the extra `dicom` is not installed.
     """
-    data = Path(source).read_bytes() if isinstance(source, str | Path) else bytes(source)
+    data = Path(source).read_bytes() if isinstance(source, str | os.PathLike) else bytes(source)
     with without_warnings():
         about = read_source(findings, data)
         report, masks = structured_report(findings, about), segmentation(findings, about)

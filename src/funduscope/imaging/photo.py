@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -41,12 +42,19 @@ class Photo:
     `dicom_frame`: of a DICOM file, the frame's number, from 1; None for other files.
     """
 
-    pixels: np.ndarray
+    pixels: np.ndarray = field(repr=False)
     name: str
     sha256: str
     notes: tuple[Message, ...] = ()
     stated: DicomStatements = field(default_factory=DicomStatements)
     dicom_frame: int | None = None
+
+    def __post_init__(self) -> None:
+        self.pixels.setflags(write=False)
+
+    def __reduce__(self) -> tuple[type[Photo], tuple[object, ...]]:
+        """By way of the constructor: an array loses its flag in another process."""
+        return Photo, tuple(getattr(self, one.name) for one in fields(self))
 
     @property
     def width(self) -> int:
@@ -58,7 +66,7 @@ class Photo:
 
     @staticmethod
     def open(
-        source: str | Path | bytes | Image.Image | np.ndarray,
+        source: str | os.PathLike[str] | bytes | Image.Image | np.ndarray,
         *,
         name: str | None = None,
         limits: Limits = LIMITS,
@@ -72,7 +80,7 @@ class Photo:
         """
         if isinstance(source, np.ndarray):
             return _from_array(source, name or "photo", limits)
-        if not isinstance(source, str | Path | bytes | bytearray | memoryview):
+        if not isinstance(source, str | os.PathLike | bytes | bytearray | memoryview):
             return _from_pil(source, name or "photo", limits)
         data, name = _data(source, name, limits)
         if is_dicom(data):
@@ -80,11 +88,12 @@ class Photo:
         if dicom_frame not in (None, 1):
             raise _no_frame(dicom_frame)
         pixels, notes = _decoded(data, limits)
-        pixels.setflags(write=False)
         return Photo(pixels, name, hashlib.sha256(data).hexdigest(), notes)
 
     @staticmethod
-    def open_all(source: str | Path | bytes, *, name: str | None = None, limits: Limits = LIMITS) -> Iterator[Photo]:
+    def open_all(
+        source: str | os.PathLike[str] | bytes, *, name: str | None = None, limits: Limits = LIMITS
+    ) -> Iterator[Photo]:
         """Every photo in a file, one at a time: the frames of a DICOM file, otherwise the one photo.
 
         A frame of several is named after its number: eye.dcm gives eye_frame1.dcm, eye_frame2.dcm. Raises PhotoError as
@@ -97,10 +106,10 @@ class Photo:
 
 
 def open_each(
-    source: str | Path | bytes, *, name: str | None = None, limits: Limits = LIMITS
+    source: str | os.PathLike[str] | bytes, *, name: str | None = None, limits: Limits = LIMITS
 ) -> Iterator[tuple[str, Photo | Exception]]:
     """The name of every photo in a file, with the photo, or the error if it cannot be opened. See `Photo.open_all`."""
-    named = name or (Path(source).name if isinstance(source, str | Path) else "photo")
+    named = name or (Path(source).name if isinstance(source, str | os.PathLike) else "photo")
     try:
         data, _ = _data(source, name, limits)
         file = read_dicom(data) if is_dicom(data) else None
@@ -123,7 +132,7 @@ def _data(source: object, name: str | None, limits: Limits) -> tuple[bytes, str]
     if isinstance(source, bytes | bytearray | memoryview):
         check_bytes(len(source), limits)
         return bytes(source), name or "photo"
-    if isinstance(source, str | Path):
+    if isinstance(source, str | os.PathLike):
         return read_file(source, limits), name or Path(source).name
     raise _no_photo(source)
 
@@ -151,7 +160,6 @@ def _dicom_photo(data: bytes, name: str, limits: Limits, file: DicomFile, number
         return decoded
 
     pixels = file.pixels(number, decode_jpeg)
-    pixels.setflags(write=False)
     named = name if file.frames == 1 else frame_name(name, number)
     sha256 = frame_sha256(data, number if file.frames > 1 else None)
     return Photo(pixels, named, sha256, notes=tuple(notes), stated=file.stated, dicom_frame=number)
@@ -221,7 +229,6 @@ def _from_array(pixels: np.ndarray, name: str, limits: Limits) -> Photo:
 
 def _of_own(pixels: np.ndarray, name: str) -> Photo:
     """The photo of an array (H, W, 3) uint8, C-contiguous, that no one else refers to."""
-    pixels.setflags(write=False)
     return Photo(pixels, name, pixels_sha256(pixels))
 
 

@@ -84,7 +84,7 @@ class Findings:
     _objects: dict[str, tuple[LesionObject, ...]] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        for named in (self.class_probs, *self.witness_probs.values(), self.frame_probs, self.cams):
+        for named in (self.class_probs, *self.witness_probs.values(), self.frame_probs, self.cams, self._masks):
             for array in named.values():
                 array.setflags(write=False)  # masks, objects and files are made of it later
 
@@ -179,8 +179,8 @@ class Findings:
         forced = [message("TRUST_FORCED")] if self.forced else []
         sought = self.card.located if self.class_probs or self.frame_probs else ()
         rest = landmark_warnings(self.anatomy, sought, self.estimated)
-        side = None if self.estimated else self.anatomy.laterality
-        rest += stated_warnings(self.photo.stated, side, self.disc_diameter_px, self.transform.size_px)
+        side, size_px = self.anatomy.laterality, self.transform.size_px
+        rest += stated_warnings(self.photo.stated, side, self.disc_diameter_px, size_px)
         if self.training_distance is not None and self.training_distance.percentile > FAR_PERCENTILE:
             rest.append(message("FAR_FROM_TRAINING", {"percentile": int(self.training_distance.percentile)}))
         if self.transform.size_px < MIN_FIELD_PX and any(code in LESIONS for code in self.codes):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -24,7 +25,7 @@ from funduscope.quality.gradability import Quality
 if TYPE_CHECKING:
     from PIL import Image
 
-    Source = str | Path | bytes | Image.Image | np.ndarray | Photo
+    Source = str | os.PathLike[str] | bytes | Image.Image | np.ndarray | Photo
 
 OnGrade = Callable[[Findings], None]
 """Receives the grade alone, before the close view runs. The close view takes several times as long."""
@@ -152,8 +153,8 @@ class Model(Protocol):
         return itertools.chain([first], every)
 
     def _photos(self, photo: Source, force: bool, frames: bool) -> Iterator[Assessed | Failure]:
-        name = Path(photo).name if isinstance(photo, str | Path) else "photo"
-        for own, one in open_each(photo) if frames and isinstance(photo, str | Path | bytes) else [(name, photo)]:
+        name = Path(photo).name if isinstance(photo, str | os.PathLike) else "photo"
+        for own, one in open_each(photo) if frames and isinstance(photo, str | os.PathLike | bytes) else [(name, photo)]:
             try:
                 if isinstance(one, Exception):
                     raise one

@@ -77,6 +77,8 @@ class Journal:
 
         self.path = folder / "journal.jsonl"
         kept = [line for line in self.lines() if line["epoch"] <= done_epochs]
+        if len({line["epoch"] for line in kept}) < done_epochs:
+            print(f"warning: {self.path} has lost lines of epochs that were trained.", file=sys.stderr)
         write_atomically(self.path, "".join(json.dumps(line) + "\n" for line in kept).encode())
         self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=done_epochs + 1)
         self._earlier_hook = threading.excepthook

@@ -234,7 +234,9 @@ def _join(recipe: Recipe, folder: Path, fold: int | None, start: Start, plan: Sp
     taught = [recipe.stage(name) for name, best in bests.items() if best.progress["best_epoch"]]
     keys = {case.key for stage in taught for case in drawn(stage, plan.train)}
     used = [case for case in plan.train if case.key in keys]
-    about = {"command": start.command or start.in_words(recipe, fold)} | about_run(joined, plan, used, fold, start)
+    began = [one["command"] for one in abouts.values() if "command" in one]
+    command = began[0] if began else start.command or start.in_words(recipe, fold)
+    about = {"command": command} | about_run(joined, plan, used, fold, start)
     about["init"] = next((one["init"] for one in abouts.values() if one.get("init")), None)
     about["samples"] = sum(one["samples"] for one in abouts.values())
     about["until"] = len(lines)  # with fewer it would be unfinished

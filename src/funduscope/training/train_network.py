@@ -389,9 +389,10 @@ def about_run(recipe: Recipe, plan: SplitPlan, used: list[Case], fold: int | Non
 
 
 def _describe(folder: Path, recipe: Recipe, before: dict[str, Any] | None, about: dict[str, Any]) -> None:
-    """Writes run.json, by which a folder is a training's, and recipe.toml. A resumed run keeps its first weights' names
-    and the measured memory."""
-    about |= {name: before[name] for name in ("training_peak_mb", "init") if before is not None and name in before}
+    """Writes run.json, by which a folder is a training's, and recipe.toml. A resumed run keeps the command that began
+    it, its first weights' names and the measured memory."""
+    kept = ("command", "training_peak_mb", "init")
+    about |= {name: before[name] for name in kept if before is not None and name in before}
     remove_unfinished(folder)
     write_json(folder / "run.json", about)
     write_atomically(folder / "recipe.toml", recipe.to_toml().encode())
