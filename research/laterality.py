@@ -3,7 +3,8 @@
     python -m research.laterality MODEL --data DATA [--most 200]
 
 The disc lies on the nose's side of the fovea; where the fovea lies clearly above the disc, the photo is upside down and
-the side is not reported (UPSIDE_DOWN). EyePACS has many photos that were taken upside down. No side was ever learned.
+the side is not reported (UPSIDE_DOWN). Nor is it where disc or fovea was estimated from the other one; what the side
+would be is counted apart. EyePACS has many photos that were taken upside down. No side was ever learned.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ import cv2
 from funduscope.data.case import Case
 from funduscope.data.sources import read_data
 from funduscope.i18n.errors import PhotoError
+from funduscope.inference.anatomy import Anatomy
 from funduscope.inference.loading import load
 from funduscope.inference.predictor import Predictor
 
-COLUMNS = ("right", "wrong", "upside down", "not told otherwise", "refused")
+COLUMNS = ("right", "wrong", "estimated: right", "wrong then", "upside down", "not told otherwise", "refused")
 
 
 def told(predictor: Predictor, case: Case) -> str:
@@ -32,6 +34,8 @@ def told(predictor: Predictor, case: Case) -> str:
         return "refused"
     if not found.gradable_ok:
         return "refused"
+    if found.estimated and (side := Anatomy(found.disc_xy, found.fovea_xy).laterality):
+        return "estimated: right" if side == case.labels.laterality else "wrong then"
     if found.anatomy.laterality is None:
         return "upside down" if found.is_upside_down else "not told otherwise"
     return "right" if found.anatomy.laterality == case.labels.laterality else "wrong"

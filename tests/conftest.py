@@ -68,8 +68,8 @@ def _less_work(request: pytest.FixtureRequest) -> Iterator[None]:
     """What takes long and is not what the tests of a folder are about.
 
     In `TRAININGS` intervals rest on at most 20 draws: no test there is about their width. Pictures of samples, scores
-    and curves are drawn in tests/evaluation, in `PICTURES` and where a test needs them, and not by every training. In `EXPORTS`
-    few photos calibrate and check the INT8 file of a tiny network.
+    and curves are drawn in tests/evaluation, in `PICTURES` and where a test needs them, and not by every training. In
+    `EXPORTS` few photos calibrate and check the INT8 file of a tiny network.
     """
     folder = request.path.relative_to(TESTS).parts[0]
     with pytest.MonkeyPatch.context() as patch:

@@ -22,6 +22,7 @@ from funduscope.inference.findings import Findings
 from funduscope.inference.ood import OodScore
 from funduscope.inference.predictor import Views, interpret
 from funduscope.inference.runtime import Outputs, softmax
+from funduscope.inference.stated import undisputed_eye
 from funduscope.metrics import DenseState
 from funduscope.report.fhir import to_fhir
 from funduscope.report.write import findings_schema
@@ -369,10 +370,21 @@ def test_a_card_names_further_tasks_only_where_it_has_any() -> None:
     assert Card.from_json(more.to_json()) == more
 
 
-@pytest.mark.parametrize("estimated", [(), ("fovea",)])
-def test_a_file_that_names_the_other_eye_is_contradicted(estimated: tuple[str, ...]) -> None:
-    """By an estimated place, too: it names the eye where nothing contradicts it, and may be wrong."""
-    found = replace(found_in(photo(), outputs()), disc_xy=(500.0, 250.0), fovea_xy=(300.0, 260.0), estimated=estimated)
+def test_an_estimated_place_names_no_eye_and_no_quadrant_and_the_file_does() -> None:
+    seen = replace(found_in(photo(), outputs()), disc_xy=(500.0, 250.0), fovea_xy=(300.0, 260.0))
+    estimated = replace(seen, estimated=("fovea",))
+    assert seen.anatomy.quadrants(np.array([[400.0, 300.0]])) is not None
+    assert estimated.anatomy.quadrants(np.array([[400.0, 300.0]])) is None
+    assert estimated.to_dict()["laterality"] is None
+    assert seen.anatomy.laterality is not None
+    other = {"right": "left", "left": "right"}[seen.anatomy.laterality]
+    one = replace(estimated, photo=replace(estimated.photo, stated=DicomStatements(laterality=other)))
+    assert undisputed_eye(one.to_dict(), one.photo.stated) == other
+    assert not any(message.code.startswith("FILE_SAYS") for message in one.warnings)
+
+
+def test_a_file_that_names_the_other_eye_is_contradicted() -> None:
+    found = replace(found_in(photo(), outputs()), disc_xy=(500.0, 250.0), fovea_xy=(300.0, 260.0))
     assert found.anatomy.laterality is not None
     other = {"right": "left", "left": "right"}[found.anatomy.laterality]
     for stated, warned in ((other, True), (found.anatomy.laterality, False), (None, False)):

@@ -166,12 +166,12 @@ def test_what_leaves_the_side_open_is_said(disc, fovea, said: str | None) -> Non
     jsonschema.validate(found, findings_schema())
 
 
-def test_an_estimated_place_says_nothing_of_which_way_is_up() -> None:
+def test_an_estimated_place_says_nothing_of_the_side_or_which_way_is_up() -> None:
     seen = Predictor(Sighted((0.7, 0.6), (0.32, 0.5), is_turned=False))(draw_eye(3, width_px=500).pixels)
     assert seen.is_upside_down
     guessed = replace(seen, estimated=("fovea",))
     assert not guessed.is_upside_down
-    assert guessed.anatomy.laterality == "right"
+    assert guessed.anatomy.laterality is None
 
 
 def test_findings_say_that_a_place_was_estimated() -> None:

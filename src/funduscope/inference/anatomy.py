@@ -41,13 +41,15 @@ is upside down."""
 class Anatomy:
     """disc_xy, fovea_xy: centers in photo pixels. disc_diameter_px. None if it was not found.
 
-    is_upside_down: no laterality and no quadrants are then given, because both would be wrong.
+    is_upside_down: no laterality and no quadrants are then given, because both would be wrong. is_estimated: whether
+    either place was estimated from the other one; none are given then, because half of those sides are wrong.
     """
 
     disc_xy: Point | None = None
     fovea_xy: Point | None = None
     disc_diameter_px: float | None = None
     is_upside_down: bool = False
+    is_estimated: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """The landmarks as in findings.json."""
@@ -69,7 +71,9 @@ class Anatomy:
     @property
     def laterality(self) -> Literal["right", "left"] | None:
         """Which eye. The disc lies nasal to the fovea: to its right in the photo of a right eye."""
-        if self.disc_xy is None or self.fovea_xy is None or self.is_upside_down or self.is_sideways:
+        if self.disc_xy is None or self.fovea_xy is None:
+            return None
+        if self.is_estimated or self.is_upside_down or self.is_sideways:
             return None
         return "right" if self.disc_xy[0] > self.fovea_xy[0] else "left"
 

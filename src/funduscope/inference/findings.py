@@ -179,8 +179,8 @@ class Findings:
         forced = [message("TRUST_FORCED")] if self.forced else []
         sought = self.card.located if self.class_probs or self.frame_probs else ()
         rest = landmark_warnings(self.anatomy, sought, self.estimated)
-        side, size_px = self.anatomy.laterality, self.transform.size_px
-        rest += stated_warnings(self.photo.stated, side, self.disc_diameter_px, size_px)
+        size_px = self.transform.size_px
+        rest += stated_warnings(self.photo.stated, self.anatomy.laterality, self.disc_diameter_px, size_px)
         if self.training_distance is not None and self.training_distance.percentile > FAR_PERCENTILE:
             rest.append(message("FAR_FROM_TRAINING", {"percentile": int(self.training_distance.percentile)}))
         if self.transform.size_px < MIN_FIELD_PX and any(code in LESIONS for code in self.codes):
@@ -250,7 +250,7 @@ class Findings:
     @property
     def anatomy(self) -> Anatomy:
         """Disc, fovea and what they imply."""
-        return Anatomy(self.disc_xy, self.fovea_xy, self.disc_diameter_px, self.is_upside_down)
+        return Anatomy(self.disc_xy, self.fovea_xy, self.disc_diameter_px, self.is_upside_down, bool(self.estimated))
 
     @property
     def is_upside_down(self) -> bool:

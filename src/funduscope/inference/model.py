@@ -154,7 +154,8 @@ class Model(Protocol):
 
     def _photos(self, photo: Source, force: bool, frames: bool) -> Iterator[Assessed | Failure]:
         name = Path(photo).name if isinstance(photo, str | os.PathLike) else "photo"
-        for own, one in open_each(photo) if frames and isinstance(photo, str | os.PathLike | bytes) else [(name, photo)]:
+        is_file = isinstance(photo, str | os.PathLike | bytes)
+        for own, one in open_each(photo) if frames and is_file else [(name, photo)]:
             try:
                 if isinstance(one, Exception):
                     raise one

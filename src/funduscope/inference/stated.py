@@ -47,7 +47,7 @@ def stated_warnings(
 ) -> list[Message]:
     """Where the file contradicts the photo, or says that it is unlike those that models have learned from.
 
-    side: which eye disc and fovea show; None if they do not.
+    side: which eye disc and fovea show; None if they do not, or were not both seen.
     """
     warnings = []
     if stated.laterality is not None and side is not None and stated.laterality != side:
