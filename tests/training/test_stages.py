@@ -129,8 +129,9 @@ def test_an_interrupted_run_goes_on_where_it_stopped(
         return learn(recipe, *given, **named)  # pyright: ignore[reportArgumentType]
 
     monkeypatch.setitem(run_recipe.__globals__, "learn", stopping)
+    began = Start(command="funduscope train flagship --fold 0")
     with pytest.raises(KeyboardInterrupt):
-        run_recipe(staged, cases, tmp_path, fold=0, make_validation=make_validation)
+        run_recipe(staged, cases, tmp_path, fold=0, start=began, make_validation=make_validation)
     with pytest.raises(ModelError, match="has not ended: the same command resumes it"):
         load(tmp_path)
     with pytest.raises(ExportError, match="has not ended: run the same command again"):
@@ -144,6 +145,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(
     before = (tmp_path / "best.safetensors").read_bytes()
     run_recipe(staged, cases, tmp_path, fold=0, make_validation=make_validation)
     assert (tmp_path / "best.safetensors").read_bytes() == before
+    assert json.loads((tmp_path / "run.json").read_text("utf-8"))["command"] == began.command
 
 
 @pytest.mark.usefixtures("use_cache")

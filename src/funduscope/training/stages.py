@@ -98,6 +98,7 @@ def _run_stages(
             if not (folder / STAGES).is_dir():
                 check_free(folder)
             start.keep_card(folder)
+    start = replace(start, command=start.command or start.in_words(recipe, fold))
     starts = _starts(recipe, start)
     taught = {name for name in recipe.stages if has_examples(recipe.stage(name), plan.train)}
     begun = bool(start.init) or (folder / FIRST_CARD).is_file()  # a training that continues need not name the weights
@@ -235,8 +236,7 @@ def _join(recipe: Recipe, folder: Path, fold: int | None, start: Start, plan: Sp
     keys = {case.key for stage in taught for case in drawn(stage, plan.train)}
     used = [case for case in plan.train if case.key in keys]
     began = [one["command"] for one in abouts.values() if "command" in one]
-    command = began[0] if began else start.command or start.in_words(recipe, fold)
-    about = {"command": command} | about_run(joined, plan, used, fold, start)
+    about = {"command": (*began, start.command)[0]} | about_run(joined, plan, used, fold, start)
     about["init"] = next((one["init"] for one in abouts.values() if one.get("init")), None)
     about["samples"] = sum(one["samples"] for one in abouts.values())
     about["until"] = len(lines)  # with fewer it would be unfinished
