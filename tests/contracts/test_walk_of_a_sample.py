@@ -57,7 +57,6 @@ def _is_case(argument: object) -> bool:
 def test_a_set_of_cases_passes_through_few_files_of_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     less_work.draw_less(monkeypatch.setattr)
-    less_work.draw_no_pictures(monkeypatch.setattr)
     write_idrid(tmp_path / "idrid", graded=10, masked=5, width_px=400)
     cases, recipe = read_data([tmp_path / "idrid"]), Recipe.load("plain", list(TINY))
     called: set[CodeType] = set()
