@@ -45,14 +45,14 @@ def may_be_read(path: Path) -> bool:
     return stat.S_ISREG(about.st_mode) and about.st_size <= LIMITS.max_bytes
 
 
-def read_file(path: str | Path, limits: Limits) -> bytes:
+def read_file(path: Path, limits: Limits) -> bytes:
     """The bytes of a regular file, whose size is checked before they are read."""
     try:
-        about = Path(path).stat()
+        about = path.stat()
         if not stat.S_ISREG(about.st_mode):
             raise PhotoError("E_NOT_FOUND", "the path is not a file; expected a photo: give the path of one")
         check_bytes(about.st_size, limits)
-        with Path(path).open("rb") as file:
+        with path.open("rb") as file:
             data = file.read(limits.max_bytes + 1)
     except (OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno == errno.EIO:

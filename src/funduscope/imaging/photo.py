@@ -133,7 +133,8 @@ def _data(source: object, name: str | None, limits: Limits) -> tuple[bytes, str]
         check_bytes(len(source), limits)
         return bytes(source), name or "photo"
     if isinstance(source, str | os.PathLike):
-        return read_file(source, limits), name or Path(source).name
+        path = Path(source)
+        return read_file(path, limits), name or path.name
     raise _no_photo(source)
 
 
