@@ -5,9 +5,12 @@ from __future__ import annotations
 from importlib import resources
 from typing import Any
 
+import pytest
+
 DEMO = (resources.files("funduscope") / "demo" / "hrf_07_dr.jpg").read_bytes()
 
 
+@pytest.mark.slow
 def test_the_legend_follows_the_palette_and_a_confirmed_kind_is_fixed(visitors: Any) -> None:
     visitor = visitors()
     visitor.arrive()

@@ -312,6 +312,7 @@ def test_a_stream_reads_every_frame_of_a_dicom_file(model, painted, tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_memory_stays_flat_over_many_photos(model, painted, tmp_path):
     path = tmp_path / "eye.png"
     Image.fromarray(painted.pixels).save(path, compress_level=1)

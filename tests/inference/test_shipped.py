@@ -86,6 +86,7 @@ def test_a_model_is_printed_with_its_name(name: str) -> None:
     assert repr(model) == f"<Predictor {model.card.name} {model.sha256[:12]}>"
 
 
+@pytest.mark.slow
 def test_it_says_of_which_photos_it_may_have_learned(tmp_path: Path) -> None:
     """By its card: `default` of any photo of its data sets, `fast` of those that are not of the fold it left out."""
     (tmp_path / "eye.jpg").write_bytes(DEMO)

@@ -59,6 +59,7 @@ def test_other_pictures_are_refused() -> None:
     assert sum("NOT_FUNDUS" in codes for codes in told.values()) > 0.85 * len(told)
 
 
+@pytest.mark.slow
 def test_no_drawn_eye_is_lost() -> None:
     lost = []
     for seed in range(7000, 7040):
@@ -107,6 +108,7 @@ def test_it_comes_back_from_its_text() -> None:
     assert np.isfinite(features({})).all()
 
 
+@pytest.mark.slow
 def test_retina_up_to_every_edge_of_the_picture_is_no_reason_to_refuse_it(shared: Path) -> None:
     """Such photos have no rim to judge; before they were distinguished nearly all were refused."""
     refused = 0

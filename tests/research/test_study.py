@@ -108,6 +108,7 @@ def test_what_could_have_been_seen_is_found_four_times_in_five_among_ten_scores(
     assert 0.77 < found / draws < 0.88
 
 
+@pytest.mark.slow
 def test_three_seeds_that_disagree_find_no_effect_more_often_than_promised() -> None:
     """Arms whose seeds scatter far more than 60 visits explain: p is at most .05 once in twenty, not once in five."""
     rng, found, draws = np.random.default_rng(0), 0, 60

@@ -66,6 +66,7 @@ def recipe(changes: list[str]) -> Recipe:
     return Recipe.load("plain", changes + only)
 
 
+@pytest.mark.slow
 def test_a_network_learns_where_the_disc_and_the_fovea_are(recipe: Recipe, cache: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     seen, unseen = _cases(tmp_path, range(24)), _cases(tmp_path, range(100, 116))

@@ -198,6 +198,7 @@ def test_a_folder_with_another_run_is_refused_and_left_alone(
     assert before == (_bytes(unbroken), (unbroken / "recipe.toml").read_bytes(), (unbroken / "run.json").read_bytes())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("use_cache")
 def test_the_seed_decides_the_bytes(cases: list[Case], changes: list[str], tmp_path: Path) -> None:
     def trained(name: str, seed: int) -> Any:

@@ -535,6 +535,7 @@ def test_a_landmark_that_no_photo_marks_is_not_answered_and_not_missed(
     assert "fovea" not in {key.question.subject for key in scores.intervals}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("use_cache")
 def test_a_structure_without_an_example_is_not_answered_and_never_denied(
     short: Recipe, cases: list[Case], tmp_path: Path, capsys: pytest.CaptureFixture
