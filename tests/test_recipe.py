@@ -181,6 +181,7 @@ def test_a_recipe_is_found_by_name_or_file_and_else_the_names_are_told(tmp_path:
     path.write_text(SMALL)
     assert Recipe.load(str(path)).name == "small"
     assert Recipe.load("plain", ["training.epochs=2"]).training.epochs == 2
+    assert Recipe.load(Path("plain")) == Recipe.load("plain")
     with pytest.raises(RecipeError, match="plain"):
         Recipe.load("spline")
 

@@ -206,11 +206,11 @@ class Recipe(Strict):
         networks learn (`LEARNING`) holds for every stage; `stages.NAME.training.epochs` changes one.
         """
         known = builtin_recipes()
-        if name_or_path in known:
-            return cls.from_toml(known[str(name_or_path)], changes)
-        path = Path(name_or_path)
+        name, path = os.fspath(name_or_path), Path(name_or_path)
+        if name in known:
+            return cls.from_toml(known[name], changes)
         if not path.is_file():
-            raise RecipeError(f"No recipe {str(name_or_path)!r}: neither a file nor one of {', '.join(known)}.")
+            raise RecipeError(f"No recipe {name!r}: neither a file nor one of {', '.join(known)}.")
         try:
             text = path.read_text("utf-8-sig")  # some editors begin a file with a byte order mark
         except UnicodeDecodeError as error:

@@ -33,7 +33,8 @@ class LesionObject:
     """x_px, y_px: center of mass in photo pixels. area_px: in photo pixels. quadrant: of the center, around the fovea.
 
     nearest_fovea_dd: distance of its nearest pixel from the fovea, in disc diameters. probability: the mean over its
-    pixels.
+    pixels, each as the nearest cell of the network's map has it, so that it may differ a little from the mean of the
+    written map, which is linear between cells.
     """
 
     x_px: float
@@ -168,7 +169,7 @@ def nearest_fovea_dd(objects: Sequence[LesionObject]) -> float | None:
 
 
 def _sampled(plane: np.ndarray, transform: CropTransform, xy: np.ndarray) -> np.ndarray:
-    """The frame's probabilities (N,) at photo points (N, 2)."""
+    """The frame's probabilities (N,) at photo points (N, 2), of the nearest cells."""
     cells = transform.to_frame(xy) * (plane.shape[0] / transform.side_px)
     columns, rows = np.clip(cells.astype(int), 0, plane.shape[0] - 1).T
     return plane[rows, columns]
