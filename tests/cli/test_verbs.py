@@ -279,6 +279,15 @@ def test_a_comparison_tells_its_whole_command(command: Command, tmp_path: Path, 
     assert f"--markdown {tmp_path / 'board.md'}" in told[0]
 
 
+@pytest.mark.parametrize(
+    ("name", "says"), [("default", "is a shipped model, not a run's folder"), ("nowhere", "is no folder")]
+)
+def test_what_is_no_run_cannot_be_compared(name: str, says: str, command: Command, tmp_path: Path) -> None:
+    code, _, err = command("compare", name, "--out", tmp_path / "out")
+    assert code == 2
+    assert says in err
+
+
 def test_photos_that_a_run_knows_are_scored_with_a_warning(command: Command, tiny: Path, table: Path, tmp_path: Path):
     run = tmp_path / "run"
     run.mkdir()

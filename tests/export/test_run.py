@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from PIL import Image
 
 from funduscope import checkpoint
 from funduscope.data.case import ABSENT, Case, Labels
-from funduscope.evaluation.parity import ParityError
+from funduscope.evaluation.parity import Parity, ParityError
 from funduscope.export import quantization
 from funduscope.export import run as export
 from funduscope.export.onnx_file import write_onnx
@@ -61,7 +62,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def exported(run: Path) -> list[Path]:
-    """What `export` writes without any data."""
+    """What `export` writes without any data, after an export that was killed."""
+    (run / ".export-killed").mkdir()
+    (run / ".export-killed" / "model.onnx").touch()
     return export.export_run(run)
 
 
@@ -71,6 +74,7 @@ def test_everything_is_written_and_measured(run: Path, exported: list[Path]):
     assert report["float32 against torch"]["most_difference"] <= export.MAX_DIFFERENCE
     assert report["float32 against torch"]["labels_equal"] == 1
     assert report["files"]["model.int8.onnx"]["bytes"] < report["files"]["model.onnx"]["bytes"]
+    assert not list(run.glob(".export-*"))
 
 
 def test_onnx_answers_like_torch_in_the_photos_pixels(run: Path, exported: list[Path]):
@@ -337,6 +341,14 @@ def test_of_very_few_graded_photos_int8_may_change_none(
     small = SimpleNamespace(card=Card(structures=(), close=()))
     with nullcontext() if accepted else pytest.raises(export.ExportError, match="labels equal"):
         export._accept(small, None, [case], [])  # pyright: ignore
+
+
+def test_a_landmark_that_int8_alone_lacks_is_said(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(export, "compare", lambda *_: Parity(3, 0.0, 1.0, most_landmark=math.inf))
+    card = Card.of(Recipe.load("plain", TINY))
+    model = Predictor(TorchRuntime(build(Recipe.load("plain", TINY)), card), refuses=False)
+    with pytest.raises(export.ExportError, match=r"photo's width: one of the two gives none \(0\.02 allowed\)"):
+        export._accept(model, model, [], [draw_eye(1, width_px=480).pixels])
 
 
 def test_maps_that_no_outline_can_score_are_compared_by_parity():

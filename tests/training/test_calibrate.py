@@ -222,7 +222,9 @@ def test_a_model_without_a_grade_takes_over_nothing_that_a_grade_was_part_of() -
     assert (without.thresholds["EX"], without.thresholds["HE"]) == (0.5, 0.3)
     assert Card.from_json(without.to_json()) == without
     lean = replace(Card(), structures=("EX",), close=("EX",), close_px=64, about=about)
-    assert not _with_before(lean, before, seen).witnesses, "it asks for a lesion that this model does not seek"
+    alone = _with_before(lean, replace(before, referable_threshold=0.1), seen)
+    assert not alone.witnesses, "it asks for a lesion that this model does not seek"
+    assert alone.referable_threshold == lean.referable_threshold, "it was fixed on the answers of both"
 
 
 def test_a_task_that_the_first_weights_do_not_answer_keeps_nothing_of_them() -> None:

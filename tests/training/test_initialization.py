@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,11 @@ import torch
 
 from funduscope import checkpoint
 from funduscope.atomic import DamagedFileError
+from funduscope.inference.card import Card
 from funduscope.network.joined import build_model
 from funduscope.network.network import build
 from funduscope.recipe import Recipe
+from funduscope.training import TrainingError
 from funduscope.training.initialization import FirstNetwork, Start, first_network
 
 SMALL = (
@@ -72,6 +75,20 @@ def test_of_a_joined_model_the_network_with_the_recipes_encoder_gives_its_weight
     assert {"OD", "grade"} <= first.known
 
 
+def test_a_joined_model_gives_no_network_that_shares_nothing_with_the_recipe(tmp_path: Path) -> None:
+    """Although it has the recipe's encoder, which the network that has the recipe's task lacks."""
+    shared = (*DEEP, "tasks.dme=false", "tasks.landmarks=[]")
+    own = Recipe.load("plain", [*shared, "tasks.structures=[]"])
+    both = Recipe.load("plain", [*shared, "tasks.structures=['EX']", "views.close=['EX']"])
+    lesions = {"tasks": {"grade": False}}
+    graded = {"tasks": {"structures": []}, "encoder": {"name": "test_efficientnet"}}
+    joined = both.model_copy(update={"stages": {"lesions": lesions, "whole": graded}})
+    path = tmp_path / "joined.safetensors"
+    checkpoint.save(path, joined, {"weights": build_model(joined).state_dict()}, {}, {"epoch": 1})
+    with pytest.raises(TrainingError, match=r"--set stages\.NAME\.encoder\.name=test_efficientnet"):
+        first_network(own, tmp_path / "new", [path])
+
+
 def test_what_of_a_part_was_not_taken_is_said(tmp_path: Path) -> None:
     own = Recipe.load("plain", DEEP)
     shallow = own.model_copy(update={"stages": {"all": SHALLOW}}).stage("all")
@@ -107,3 +124,12 @@ def test_weights_without_a_card_begin_a_training_as_they_did(tmp_path: Path) -> 
     (run / "first_card.json").write_text('{"grade": true}')
     with pytest.raises(DamagedFileError, match=r"first_card\.json is damaged"):
         start.first_card(run)
+
+
+def test_the_card_of_the_first_weights_names_what_was_taken_over_alone(tmp_path: Path) -> None:
+    card = replace(Card(), temperatures={"grade": 1.6, "dme": 2.0})
+    (tmp_path / "first_card.json").write_text(card.to_json())
+    assert Start().first_card(tmp_path) == card, "a run of an older version does not say what was taken over"
+    first = Start().first_card(tmp_path, ["dme", "EX", "fovea"])
+    assert first is not None
+    assert (first.photo_tasks, first.outlined, first.located) == (("dme",), ("EX",), ("fovea",))

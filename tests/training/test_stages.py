@@ -206,6 +206,15 @@ def test_a_refit_of_another_procedure_is_refused_before_any_stage_is_trained(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_refit_with_first_weights_that_its_run_had_not_is_refused_before_anything_is_written(
+    done: Path, staged: Recipe, cases: list[Case], tmp_path: Path
+) -> None:
+    best = done / "best.safetensors"
+    with pytest.raises(TrainingError, match=f"{done.name} was made without --init: refit it without"):
+        run_recipe(staged, cases, tmp_path / "run", None, Start((best,), refit=best), make_validation)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.usefixtures("use_cache")
 def test_a_refit_repeats_every_stage_on_every_photo(
     done: Path, staged: Recipe, cases: list[Case], tmp_path: Path
@@ -216,6 +225,10 @@ def test_a_refit_repeats_every_stage_on_every_photo(
     assert {line["stage"] for line in lines} == {"lesions", "whole"}
     card, theirs = (json.loads((folder / "card.json").read_text("utf-8")) for folder in (tmp_path, done))
     assert card["thresholds"] == theirs["thresholds"]
+    again = Start(refit=tmp_path / "best.safetensors")
+    with pytest.raises(TrainingError, match=f"is a refit itself, of {done.name}: name the run that it repeats"):
+        run_recipe(staged, cases, tmp_path / "again", None, again, make_validation)
+    assert not (tmp_path / "again").exists()
     for name in staged.stages:
         about, before = (json.loads((f / STAGES / name / "run.json").read_text("utf-8")) for f in (tmp_path, done))
         assert sum(about["photos"]["train"].values()) > sum(before["photos"]["train"].values())

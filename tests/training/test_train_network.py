@@ -30,7 +30,7 @@ from funduscope.network.network import Network, build
 from funduscope.progress import no_progress
 from funduscope.recipe import Recipe, RecipeError
 from funduscope.testing.drawn_eyes import draw_eye
-from funduscope.training import TrainingError, journal
+from funduscope.training import TrainingError, journal, validation
 from funduscope.training.initialization import (
     START,
     Start,
@@ -94,14 +94,39 @@ def test_the_journal_has_the_loss_of_every_structure(done: Path) -> None:
 
 
 @pytest.mark.usefixtures("use_cache")
-def test_what_was_stopped_at_its_end_is_ended(done: Path, short: Recipe, cases: list[Case], tmp_path: Path) -> None:
+def test_what_was_stopped_at_its_end_is_ended(
+    done: Path, short: Recipe, cases: list[Case], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "run"
     shutil.copytree(done, folder)
     shutil.rmtree(folder / "kept")
     shutil.rmtree(folder / "validation")
+    (folder / "card.json").unlink()
+    with monkeypatch.context() as patched:
+        patched.setattr(validation, "draw_all", _stop)  # the pictures of the validation photos
+        with pytest.raises(KeyboardInterrupt):
+            train_network(short, cases, folder, fold=0)
+    assert (folder / "card.json").is_file()
+    assert not (folder / "validation" / "scores.json").exists(), "with the scores the run counts as finished"
     train_network(short, cases, folder, fold=0)
     assert (folder / "validation" / "scores.json").is_file()
     assert len(list((folder / "kept").iterdir())) == 3
+
+
+@pytest.mark.usefixtures("use_cache")
+def test_a_refit_that_was_stopped_before_its_card_was_written_is_ended(
+    done: Path, short: Recipe, cases: list[Case], tmp_path: Path
+) -> None:
+    start = Start(refit=done / "best.safetensors")
+    train_network(short, cases, tmp_path, start=start)
+    before = (tmp_path / "card.json").read_bytes()
+    (tmp_path / "card.json").unlink()
+    train_network(short, cases, tmp_path, start=start)
+    assert (tmp_path / "card.json").read_bytes() == before
+
+
+def _stop(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
 
 
 @pytest.mark.usefixtures("use_cache")
@@ -754,7 +779,10 @@ def test_answers_of_the_first_weights_that_no_photo_teaches_are_named(
     short: Recipe, capsys: pytest.CaptureFixture[str]
 ) -> None:
     warn_untaught(short, {"OD"}, {"OD", "grade", "fovea"})
-    assert "no training photo shows grade, fovea: the first weights give these answers" in capsys.readouterr().err
+    assert (
+        "no training photo shows grade, the center of the fovea: the first weights give these answers"
+        in capsys.readouterr().err
+    )
     warn_untaught(short, {"OD"}, {"OD"})
     warn_untaught(short, set(), {"grade"})  # nothing is learned that could spoil it
     assert not capsys.readouterr().err

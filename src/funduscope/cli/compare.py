@@ -9,8 +9,18 @@ from typing import Annotated, Optional
 import typer
 
 
+def _run_folder(given: str) -> Path:
+    from funduscope.inference.loading import is_shipped
+
+    if Path(given).is_dir():
+        return Path(given)
+    if is_shipped(given):
+        raise typer.BadParameter(f"{given!r} is a shipped model, not a run's folder: `funduscope evaluate` scores it.")
+    raise typer.BadParameter(f"{given!r} is no folder: expected a run's.")
+
+
 def compare(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.", exists=True, file_okay=False)],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.", parser=_run_folder)],
     out: Annotated[Path, typer.Option(help="Folder for the page.", file_okay=False, metavar="DIR")],
     data: Annotated[
         Optional[list[Path]],  # noqa: UP045

@@ -5,7 +5,9 @@ against float32.
 from __future__ import annotations
 
 import json
+import math
 import os
+import shutil
 import sys
 import tempfile
 from collections import Counter
@@ -54,6 +56,7 @@ CALIBRATION_PHOTOS, CHECK_PHOTOS = 40, 12
 MAX_CLASSED = 120  # photos with a class alone, evenly spread: more take long and decide nothing
 
 FLOAT, SMALL, REPORT = "model.onnx", "model.int8.onnx", "export.json"
+UNPUBLISHED = ".export-"  # begins the name of the folder, in the run's, of what is not accepted yet
 
 
 class ExportError(RuntimeError):
@@ -99,7 +102,9 @@ def export_run(run: str | os.PathLike[str], data: Data | None = None, *, device:
     if not check or not images:
         raise ExportError("None of the photos to check the model on, or to calibrate INT8 on, can be read.")
     # A model that is not accepted yet must not pass for the run's.
-    with tempfile.TemporaryDirectory(prefix=".export-", dir=run) as place:
+    for left in run.glob(f"{UNPUBLISHED}*"):  # of an export that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=UNPUBLISHED, dir=run) as place:
         folder = Path(place)
         # Photos are refused without the model, so on refused ones any two models would agree.
         plain = Predictor(OnnxRuntime(write_onnx(network, card, folder / FLOAT), device=device), refuses=False)
@@ -178,7 +183,9 @@ def _check_parity(small: Predictor, plain: Predictor, check: list[np.ndarray], l
         "a structure's mean probability": parity.most_of_structure,
     }
     faults = [
-        f"{what}: {value:.4f} ({MAX_DIFFERENT} allowed)" for what, value in apart.items() if value > MAX_DIFFERENT
+        f"{what}: {'one of the two gives none' if math.isinf(value) else f'{value:.4f}'} ({MAX_DIFFERENT} allowed)"
+        for what, value in apart.items()
+        if value > MAX_DIFFERENT
     ]
     if parity.labels_equal < least_equal:
         faults.insert(0, f"labels equal on {parity.labels_equal:.1%} ({least_equal:.0%} needed)")

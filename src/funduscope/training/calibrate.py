@@ -152,19 +152,20 @@ def _with_before(card: Card, before: Card, seen: list[CalibrationPhoto], witness
     unknown = _kept_tasks(card, before, about, witnesses)
     same |= {f"{task}_calibration": "that of the first weights" for task in unknown}
     parts["temperatures"] = card.temperatures | {task: before.temperatures[task] for task in unknown}
-    if "grade" in unknown and (witnesses or "grade" not in before.witnesses):
-        parts |= {name: getattr(before, name) for name in ("referable_threshold", "grade_quantile")}
     theirs = {task: tree for task, tree in _witnesses_of(before, card).items() if task in unknown and witnesses}
+    if "grade" in unknown and ("grade" in theirs or "grade" not in before.witnesses):
+        parts |= {name: getattr(before, name) for name in ("referable_threshold", "grade_quantile")}
     parts["witnesses"] = theirs | {task: tree for task, tree in card.witnesses.items() if task not in unknown}
     return replace(card, **parts, about={**card.about, "calibration": about | same})
 
 
 def _witnesses_of(before: Card, card: Card) -> dict[str, Any]:
-    """The first weights' witnesses of tasks that the model answers, by lesions that it outlines."""
+    """The first weights' witnesses of tasks that both models answer, by lesions that both outline."""
+    tasks, codes = {*before.photo_tasks} & {*card.photo_tasks}, {*before.outlined} & {*card.outlined}
     return {
         task: tree
         for task, tree in before.witnesses.items()
-        if task in card.photo_tasks and {name.split()[0] for name in tree["numbers"]} <= {*card.outlined}
+        if task in tasks and {name.split()[0] for name in tree["numbers"]} <= codes
     }
 
 

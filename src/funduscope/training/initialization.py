@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -65,17 +65,25 @@ class Start:
         else:
             (folder / FIRST_CARD).unlink(missing_ok=True)
 
-    def first_card(self, folder: Path) -> Card | None:
-        """The card of the weights that the run in the folder began with; None if these were none, or had none."""
+    def first_card(self, folder: Path, taken: Collection[str] | None = None) -> Card | None:
+        """The card of the weights that the run in the folder began with; None if these were none, or had none.
+
+        taken: what was taken over from them (`FirstNetwork.known`), None if unknown: it names nothing else then, since
+        what was fixed for another network says nothing of a part that began anew. Witnesses stay, as what it was fixed
+        with.
+        """
         kept = folder / FIRST_CARD
-        if not kept.is_file():  # a run of an older version
-            card = checkpoint.load(self.init[0], ()).card if self.init else None
-            return Card.from_dict(card) if card else None
-        card = read_json(kept)
+        tree = read_json(kept) if kept.is_file() else {}
+        if self.init and not kept.is_file():  # a run of an older version
+            tree = checkpoint.load(self.init[0], ()).card
         try:
-            return Card.from_dict(card) if card else None
+            card = Card.from_dict(tree) if tree else None
         except (TypeError, KeyError) as error:
             raise damaged(kept, f"{type(error).__name__}: {error}") from error
+        if card is None or taken is None:
+            return card
+        lost = {*card.outlined, *card.located, *card.photo_tasks}.difference(taken)
+        return replace(card.without(lost), witnesses=card.witnesses)
 
 
 FIRST_CARD = "first_card.json"
@@ -97,6 +105,27 @@ def check_refit(start: Start, recipe: Recipe, fold: int | None) -> int:
     best = checkpoint.load(refit)
     check_no_fold(fold)
     check_settings(refit, best.recipe, recipe)
+    check_beginning(start)
+    path = refit.with_name("run.json")
+    first, before = start.first_weights(), (read_json(path) if path.is_file() else {}).get("init")
+    if first and before and first["sha256"] != before["sha256"]:  # as where the first weights were refitted, too
+        print(
+            f"warning: {named(refit)} began from other weights ({before['name']}) than this refit "
+            f"({first['name']}): its thresholds and figures hold for the refit only as far as both know the same.",
+            file=sys.stderr,
+        )
+    return int(best.progress["best_epoch"])
+
+
+def check_beginning(start: Start) -> None:
+    """Raises `TrainingError` if the run to be repeated repeats one itself, or began with first weights or teachers
+    where this refit has none, or the other way around."""
+    refit = start.refit
+    assert refit is not None
+    card = checkpoint.load(refit, ()).card.get("about", {})
+    if "repeats" in card:
+        says = f"{named(refit)} is a refit itself, of {card['fixed by'].split(',')[0]}: name the run that it repeats."
+        raise TrainingError(says)
     path = refit.with_name("run.json")
     about = read_json(path) if path.is_file() else {}
     for option, theirs, ours in (("--init", about.get("init"), start.init),
@@ -106,14 +135,6 @@ def check_refit(start: Start, recipe: Recipe, fold: int | None) -> int:
             raise TrainingError(f"{named(refit)} was made with {option} ({names}): refit it with the same.")
         if path.is_file() and ours and not theirs:  # its figures would stand for another procedure
             raise TrainingError(f"{named(refit)} was made without {option}: refit it without.")
-    first, before = start.first_weights(), about.get("init")
-    if first and before and first["sha256"] != before["sha256"]:  # as where the first weights were refitted, too
-        print(
-            f"warning: {named(refit)} began from other weights ({before['name']}) than this refit "
-            f"({first['name']}): its thresholds and figures hold for the refit only as far as both know the same.",
-            file=sys.stderr,
-        )
-    return int(best.progress["best_epoch"])
 
 
 def check_no_fold(fold: int | None) -> None:
@@ -170,8 +191,8 @@ def first_network(recipe: Recipe, folder: Path, init: Sequence[Path]) -> FirstNe
     if recipe.encoder.name != theirs.encoder.name:
         raise TrainingError(
             f"{named(init[0])} has the encoder {theirs.encoder.name}, the recipe {recipe.encoder.name}: none of its "
-            f"weights fit. Set it (--set encoder.name={theirs.encoder.name}), train the recipe that those weights are "
-            "of, or leave --init out."
+            f"weights fit. Set it (--set encoder.name={theirs.encoder.name}, of a stage --set stages.NAME.encoder.name"
+            f"={theirs.encoder.name}), train the recipe that those weights are of, or leave --init out."
         )
     resolved = with_variant(theirs, recipe)
     network = build(resolved)
@@ -205,13 +226,13 @@ def _whole_way(moved: set[str], parts: Sequence[str], recipe: Recipe) -> set[str
 
 
 def _nearest(start: Checkpoint, recipe: Recipe) -> Checkpoint:
-    """The network of a joined model that is most like the recipe's: with its encoder and a task of it; of these one
-    with an encoder as deep; of these the one that shares most tasks."""
+    """The network of a joined model that is most like the recipe's: with a task of it; of these one with its encoder;
+    of these one with an encoder as deep; of these the one that shares most tasks."""
 
     def likeness(part: Checkpoint) -> tuple[bool, bool, bool, int]:
         theirs, shared = part.recipe.encoder, {*recipe.tasks.named} & {*part.recipe.tasks.named}
         own = recipe.encoder
-        return theirs.name == own.name, bool(shared), theirs.levels == own.levels, len(shared)
+        return bool(shared), theirs.name == own.name, theirs.levels == own.levels, len(shared)
 
     return max(start.parts(), key=likeness)
 

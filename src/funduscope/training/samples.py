@@ -260,7 +260,9 @@ def warn_not_validated(recipe: Recipe, validation: Sequence[Case]) -> None:
 
 def warn_untaught(recipe: Recipe, taught: Set[str], known: Set[str]) -> None:
     """Warns of answers that the first weights know and no photo teaches. taught, known: as in `Recipe.tasks.named`."""
-    left = [name.replace("_", " ") for name in recipe.tasks.named if name in known and name not in taught]
+    names = [name for name in recipe.tasks.named if name in known and name not in taught]
+    points = recipe.tasks.landmarks
+    left = [f"the center of the {name.replace('_', ' ')}" if name in points else name for name in names]
     if recipe.training.epochs and taught and left:
         print(
             f"warning: no training photo shows {', '.join(left)}: the first weights give these answers, and what they "

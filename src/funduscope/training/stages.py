@@ -30,6 +30,7 @@ from funduscope.training.initialization import (
     FOLDS,
     START,
     Start,
+    check_beginning,
     check_free,
     check_no_fold,
     check_settings,
@@ -144,6 +145,7 @@ def _check(recipe: Recipe, start: Start, fold: int | None) -> None:
         )
     if start.refit:
         check_no_fold(fold)
+        check_beginning(start)
         for name in recipe.stages:
             best = _of_stage(start.refit, name)
             check_settings(best, checkpoint.load(best, ()).recipe, recipe.stage(name), stage=name)
@@ -204,7 +206,7 @@ def _keep_first(stage: str, recipe: Recipe, folder: Path, fold: int | None, star
     about = {"fold": fold, "until": 0, "samples": 0, "processes": 1, "photos": {}, "init": start.first_weights()}
     about["not_learned"] = [name for name in recipe.tasks.named if name not in first.known]
     about["research_only"] = is_research_only([], start)
-    about["earlier"] = earlier(start.weights)
+    about |= {"taken": sorted(first.known), "earlier": earlier(start.weights)}
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "run.json", about)
     write_atomically(folder / "journal.jsonl", b"")
@@ -244,6 +246,8 @@ def _join(recipe: Recipe, folder: Path, fold: int | None, start: Start, plan: Sp
     if peaks := [one["training_peak_mb"] for one in abouts.values() if "training_peak_mb" in one]:
         about["training_peak_mb"] = max(peaks)
     about["not_learned"] = [code for one in abouts.values() for code in one["not_learned"]]
+    taken = [one["taken"] for one in abouts.values() if one.get("taken") is not None]
+    about["taken"] = sorted({name for names in taken for name in names}) if taken else None
     about["research_only"] = any(one["research_only"] for one in abouts.values())
     known = [one for own in abouts.values() for one in own.get("earlier", ())]
     about["earlier"] = [one for place, one in enumerate(known) if one not in known[:place]]

@@ -191,7 +191,7 @@ def _prepare(
         photos = "no training photo" if len(used) == len(plan.train) else f"none of the {len(used)} photos drawn"
         about["not_learned"] = not_learned(recipe, taught | first.known, start.teachers, photos)
         about["research_only"] = is_research_only(used, start)
-        about["earlier"] = earlier(start.weights)
+        about |= {"taken": sorted(first.known) if start.init else None, "earlier": earlier(start.weights)}
     validation = [case.without(about["not_learned"]) for case in plan.validation]  # an untaught answer chooses no epoch
     job = Job(recipe, start, train, validation, files, folder, make_validation, until)
     return replace(plan, train=train), about, job
@@ -339,9 +339,9 @@ def check_stage(recipe: Recipe, train: list[Case], folder: Path, start: Start) -
 def _check_fold(folder: Path, before: dict[str, Any] | None, fold: int | None) -> None:
     if before is not None and before["fold"] != fold:  # it would learn from the photos that it is to be tested on
         now = "no --fold was named" if fold is None else f"this is fold {fold}"
-        raise TrainingError(
-            f"{folder} has a run of fold {before['fold']}, and {now}: choose another folder, or its fold."
-        )
+        theirs = "that left no fold out" if before["fold"] is None else f"of fold {before['fold']}"
+        remedy = "leave --fold out" if before["fold"] is None else "name its fold"
+        raise TrainingError(f"{folder} has a run {theirs}, and {now}: choose another folder, or {remedy}.")
 
 
 def _check_same(folder: Path, before: dict[str, Any] | None, used: list[Case], start: Start) -> None:

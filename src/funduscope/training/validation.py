@@ -43,8 +43,8 @@ from funduscope.training.samples import serves
 from funduscope.training.validation_loss import ValidationLoss
 from funduscope.vocabulary import EITHER_EXUDATE, LESIONS, PHOTO_TASKS
 
-UNKNOWN_BEFORE: dict[str, Any] = {"not_learned": [], "research_only": True, "earlier": []}
-"""What run.json and the card say of what taught the model, as runs of older versions have it, which do not say it."""
+UNKNOWN_BEFORE: dict[str, Any] = {"not_learned": [], "research_only": True, "earlier": [], "taken": None}
+"""What run.json says of what taught the model, for runs of older versions, which do not say it."""
 
 WORTHLESS_PX = 275.0
 """From this distance on a landmark scores 0: half a disc diameter, in pixels of a photo 4288 wide."""
@@ -192,7 +192,7 @@ def finish(folder: Path, plan: SplitPlan, start: Start, progress: Progress) -> N
             return
         card = _card_of_repeated(start.refit, run)
     elif validation:
-        before = start.first_card(folder)
+        before = start.first_card(folder, run["taken"])
         card = calibrate(Predictor(runtime), validation, progress, before, witnesses=best.recipe.tasks.witnesses)
     sampling = best.recipe.all_sampling
     learned = {name for name, rate in sampling.whole.items() if rate} or sampling.datasets()
@@ -209,9 +209,10 @@ def finish(folder: Path, plan: SplitPlan, start: Start, progress: Progress) -> N
 
 
 def _is_finished(folder: Path, best: checkpoint.Checkpoint, validation: list[Case]) -> bool:
-    """Whether the best epoch has its card, and its scores if there is a photo to score."""
+    """Whether the best epoch has its card, card.json too, and its scores if there is a photo to score."""
     has_card = best.card.get("about", {}).get("epoch") == best.progress["best_epoch"]
-    return has_card and (not validation or (folder / "validation" / "scores.json").is_file())
+    needed = [folder / "card.json", *([folder / "validation" / "scores.json"] if validation else [])]
+    return has_card and all(path.is_file() for path in needed)
 
 
 def _card_of_repeated(refit: Path, run: Mapping[str, Any]) -> Card:
@@ -258,10 +259,11 @@ def _models_of(best: Path) -> list[str]:
 
 
 def _score(predictor: Predictor, validation: list[Case], out: Path, precision: str, progress: Progress) -> None:
-    """Writes scores, a line per photo, and pictures of predictions next to the truth."""
+    """Writes pictures of predictions next to the truth, a line per photo, and last the scores: with these it is
+    done."""
     scores = summarize(list(score_stream(predictor, progress(validation, "Scoring", len(validation)))))
-    scores.write(out, {"photos": "validation", "command": "funduscope train", "precision": precision})
     draw_all(scores, out)
+    scores.write(out, {"photos": "validation", "command": "funduscope train", "precision": precision})
 
 
 def _keep_dated(folder: Path) -> None:
