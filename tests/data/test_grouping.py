@@ -78,6 +78,7 @@ def test_a_bare_visit_of_two_folds_is_left_out_whole(tmp_path: Path) -> None:
     shared = [case.in_fold(None, "own both") if case.dataset == "own" else case for case in cases]
     kept, crossing = join_sets_without_folds(shared, cache=tmp_path / "cache", workers=0)
     assert (kept, list(crossing)) == (cases[:6], shared[6:])
+    assert len(SplitPlan.for_refit(shared).train) == len(shared), "a refit keeps no fold that they could be in"
 
 
 def test_where_every_set_brings_folds_no_photo_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from funduscope.data.case import ABSENT, Case, Labels
+from funduscope.data.case import ABSENT, Case, Labels, Mask
+from funduscope.data.masks import read_mask
 from funduscope.imaging.framing import frame
 from funduscope.imaging.photo import Photo
 from funduscope.inference.card import Card
@@ -131,6 +133,24 @@ def test_heads_that_answer_by_themselves_keep_no_threshold_of_outlines_that_fade
     assert (alone.witnesses, alone.lowest_grades) == ({}, {})
 
 
+def test_what_rests_on_the_grade_is_fixed_at_the_temperature_that_the_card_keeps(
+    cases: list[Case], tiny: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That of the first weights where there are few labels; their threshold was a witness's too."""
+    predictor = Predictor(TorchRuntime(build(tiny).eval(), Card.of(tiny)))
+    fixed_on: list[np.ndarray] = []
+    monkeypatch.setattr(module, "fit_temperature", lambda *_: 3.0)
+    monkeypatch.setattr(module, "_fit_referable", lambda probs, _: fixed_on.append(probs) or 0.4)
+    graded = [case for case in cases if case.labels.grade is not None][:4]
+    before = replace(predictor.card, temperatures={"grade": 1.0}, witnesses={"grade": {"numbers": ["EX strong"]}})
+    own = calibrate(predictor, graded, witnesses=False)
+    kept = calibrate(predictor, graded, before=before, witnesses=False)
+    assert (own.temperatures["grade"], kept.temperatures["grade"]) == (3.0, 1.0)
+    assert kept.referable_threshold == 0.4
+    at_one = fixed_on[0] ** 3
+    np.testing.assert_allclose(fixed_on[1], at_one / at_one.sum(1, keepdims=True), rtol=1e-5)
+
+
 def test_grade_sets_cover_nine_in_ten_of_the_photos_that_fixed_them():
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 1.5, (300, 5))
@@ -167,10 +187,14 @@ def test_photos_that_say_nothing_of_lesions_are_looked_at_once(
     assert calibrate(predictor, plain) == known
 
 
-def test_a_doubted_grade_0_is_no_proof_of_a_clean_photo(cases: list[Case], tiny: Recipe) -> None:
+def test_a_doubted_grade_0_is_no_proof_of_a_clean_photo(cases: list[Case], tiny: Recipe, tmp_path: Path) -> None:
     healthy = replace(next(case for case in cases if case.dataset == "idrid-B"), labels=Labels(grade=0))
     predictor = Predictor(TorchRuntime(build(tiny).eval(), Card.of(tiny)))
     assert _predict_photo(predictor, healthy).healthy == {"MA", "HE", "EX", "SE"}  # pyright: ignore[reportOptionalMemberAccess]
+    Image.fromarray(np.zeros(Photo.open(healthy.path).pixels.shape[:2], np.uint8)).save(tmp_path / "blank.png")
+    blank = Mask((tmp_path / "blank.png",), read_mask, "absent")
+    filed = replace(healthy, labels=Labels(grade=0, masks={"EX": blank}))
+    assert _predict_photo(predictor, filed).healthy == {"MA", "HE", "EX", "SE"}  # pyright: ignore[reportOptionalMemberAccess]
     doubted = replace(healthy, dataset="eyepacs400")
     assert not _predict_photo(predictor, doubted).healthy  # pyright: ignore[reportOptionalMemberAccess]
 

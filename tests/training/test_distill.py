@@ -243,14 +243,16 @@ def test_what_a_teacher_reads_from_the_close_view_is_asked_at_that_magnification
 
 def test_a_student_is_not_taught_what_its_photos_are_too_small_for(image: Tensor) -> None:
     """A teacher of two views and a student of one: the teacher reads lesions at twice the side."""
-    student = recipe_of("views.close_px=64", "views.close=[]")
+    student = recipe_of("views.close_px=64", "views.close=[]", "sampling.whole.set=1")
     teachers = Teachers([held(recipe_of())], student)
     assert teachers(image).structures.keys() == {"OD"}
     assert "grade" in teachers(image).classes
     assert teachers.unused == (
         "small does not teach EX, HE, MA, SE, which it reads at 128 px, more than 1.5 times the student's 64 px"
     )
+    assert teachers.teaches == {"grade", "dme", "OD", *LANDMARKS}
     assert Teachers([held(recipe_of())], recipe_of()).unused == ""
+    assert Teachers([held(recipe_of())], recipe_of("sampling.whole.set=1", "loss.distill=0")).teaches == set()
     only = recipe_of("tasks.grade=false", "tasks.dme=false", "tasks.landmarks=[]", "tasks.structures=['MA', 'HE']")
     with pytest.raises(ValueError, match="No teacher can teach anything: small does not teach HE, MA"):
         Teachers([held(only)], student)

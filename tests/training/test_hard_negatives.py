@@ -12,13 +12,14 @@ import torch
 from funduscope import checkpoint
 from funduscope.checkpoint import BEST, LAST
 from funduscope.data.case import ABSENT, Case, Labels
-from funduscope.data.prepare import cached
+from funduscope.data.prepare import CHANNELS, cached
 from funduscope.network.network import build
 from funduscope.recipe import Recipe
 from funduscope.training.batch import Item, Samples, collate
 from funduscope.training.hard_negatives import HardNegatives, with_mined
 from funduscope.training.loop import Loop
 from funduscope.training.samples import draw_epoch
+from funduscope.vocabulary import EITHER_EXUDATE
 
 
 def _recipe(tiny: Recipe, share: float) -> Recipe:
@@ -51,6 +52,8 @@ def test_only_crops_without_a_lesion_are_mined_and_the_worst_come_first(
     logits[0] = 9.0  # lesions are there
     logits[1, recipe.tasks.structures.index("HE")] = 1.0
     logits[2, recipe.tasks.structures.index("HE")] = 2.0
+    logits[3, recipe.tasks.structures.index("HE")] = 3.0
+    batch.coverage[3, CHANNELS.index(EITHER_EXUDATE)] = 1.0  # an exudate of unknown kind is a lesion, too
 
     hard = HardNegatives(recipe, samples=8)
     hard.see([items], batch, logits)

@@ -186,6 +186,15 @@ def test_it_stops_when_validation_no_longer_improves_and_keeps_the_best(
     assert all("validation kappa" not in line for line in _lines(tmp_path))
 
 
+def test_an_epoch_of_one_step_leaves_nothing_to_time(
+    quick: Recipe, cases: list[Case], cache: Path, tmp_path: Path
+) -> None:
+    for steps, is_timed in ((1, False), (3, True)):
+        sampling = quick.sampling.model_copy(update={"per_epoch": steps * quick.training.batch})
+        loop = _loop(quick.model_copy(update={"sampling": sampling}), cases[5:], cache, tmp_path, None)
+        assert math.isfinite(loop.time_steps(2)[0]) is is_timed
+
+
 def test_its_patience_counts_judged_epochs_alone(quick: Recipe, cases: list[Case], cache: Path, tmp_path: Path) -> None:
     settings = quick.training.model_copy(update={"epochs": 8, "patience": 1, "judge_every": 3, "batch": 5})
     scores = iter([0.5, 0.4, 0.9])

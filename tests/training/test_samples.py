@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from funduscope.data.case import ABSENT, Case, Labels, Mask
-from funduscope.data.masks import read_mask
+from funduscope.data.masks import read_mask, size_of
 from funduscope.data.prepare import CHANNELS, DISC_IN_BOX, cached, prepare, read_prepared
 from funduscope.recipe import Recipe
 from funduscope.testing.drawn_eyes import Style, draw_eye
@@ -230,6 +230,17 @@ def test_boxes_of_lesions_are_examples_where_they_are_learned_from(photo: Path) 
 def test_a_structure_is_an_example_in_the_view_that_learns_it(photo: Path, view: View, expected: bool) -> None:
     masked = _case(photo, Labels(masks={"MA": _mask(photo, "MA")}))
     assert has_examples(Recipe.load("plain", [f"sampling.{view}.set=1"]), [masked]) is expected
+
+
+def test_a_file_that_marks_nothing_is_no_example(photo: Path) -> None:
+    """A clinic's tool may write one for every structure of a healthy eye."""
+    height, width = size_of(photo)
+    Image.fromarray(np.zeros((height, width), np.uint8)).save(photo.with_name("blank.png"))
+    recipe = Recipe.load("plain", ["sampling.close.set=1"])
+    blank = Mask((photo.with_name("blank.png"),), read_mask, "absent")
+    shown = Mask((photo.with_name("MA.png"),), read_mask, "absent")
+    assert not has_examples(recipe, [_case(photo, Labels(masks={"MA": blank}))])
+    assert has_examples(recipe, [_case(photo, Labels(masks={"HE": blank, "MA": shown}))])
 
 
 def test_crops_go_where_lesions_are(photo: Path, tiny: Recipe) -> None:

@@ -33,7 +33,7 @@ from funduscope.recipe import Recipe, RecipeError
 from funduscope.report.checkpoint_maps import CheckpointMaps
 from funduscope.report.write import findings_schema
 from funduscope.testing.drawn_eyes import draw_eye
-from funduscope.training import TrainingError, journal, train_network
+from funduscope.training import TrainingError, journal, stages, train_network
 from funduscope.training.distill import Teachers
 from funduscope.training.initialization import Start, first_network
 from funduscope.training.journal import draw_curves
@@ -204,6 +204,15 @@ def test_a_refit_of_another_procedure_is_refused_before_any_stage_is_trained(
     with pytest.raises(TrainingError, match=says):
         run_recipe(other, cases, tmp_path / "run", fold, Start(refit=done / "best.safetensors"), make_validation)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_stage_that_keeps_the_first_weights_names_the_teachers_that_its_refit_will_have(
+    done: Path, staged: Recipe, tmp_path: Path
+) -> None:
+    best = done / "best.safetensors"
+    stages._keep_first("lesions", staged.stage("lesions"), tmp_path / "lesions", 0, Start((best,), (best,)))
+    about = json.loads((tmp_path / "lesions" / "run.json").read_text("utf-8"))
+    assert about["teachers"] == [done.name]
 
 
 def test_a_refit_with_first_weights_that_its_run_had_not_is_refused_before_anything_is_written(

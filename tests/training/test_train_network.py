@@ -392,6 +392,7 @@ def test_the_mean_of_two_runs_weights_gets_a_card_and_learns_nothing(
     about = json.loads((tmp_path / "mean" / "run.json").read_text("utf-8"))
     assert about["init"]["name"] == f"{done.name} + more"
     assert about["samples"] == 0
+    assert "train" not in about["photos"], "none taught it anything"
     train_network(still, cases, tmp_path / "all", start=Start(both, refit=best))
     assert (
         checkpoint.load(tmp_path / "all" / "best.safetensors").card["thresholds"]
@@ -454,6 +455,19 @@ def test_a_network_knows_all_that_its_own_weights_learned(kind: str, short: Reci
     recipe = Recipe.from_toml(short.to_toml(), [*changes, "views.close=[]", "views.close_px=64"])
     path = _saved(recipe, tmp_path)
     assert first_network(recipe, tmp_path / "run", [path]).known == {*recipe.tasks.structures, "grade", "dme"}
+
+
+@pytest.mark.usefixtures("use_cache")
+def test_a_run_that_lost_patience_says_how_many_samples_it_drew(
+    short: Recipe, cases: list[Case], tmp_path: Path
+) -> None:
+    recipe = Recipe.from_toml(short.to_toml(), ["training.epochs=5", "training.patience=1", "training.workers=0"])
+    scores = iter([0.5, 0.4])
+    train_network(recipe, cases, tmp_path, fold=0, make_validation=lambda *_: lambda _: {"selection": next(scores)})
+    lines = [json.loads(line) for line in (tmp_path / "journal.jsonl").read_text().splitlines()]
+    assert len(lines) == 2
+    about = json.loads((tmp_path / "run.json").read_text("utf-8"))
+    assert about["samples"] == sum(line["samples"] for line in lines)
 
 
 @pytest.mark.usefixtures("use_cache")

@@ -79,14 +79,14 @@ class SplitPlan:
         """Every photo trains, except those of an official test and others of the same eyes, which are looked for as in
         `for_new_run`."""
         joined, crossing = join_sets_without_folds(cases, progress=progress)
-        assigned = _assign(joined, _folds_of(run))
+        assigned = _assign([*joined, *crossing], _folds_of(run))  # no fold is kept apart that these could be in
         apart = _official_visits(assigned)
         # The run's folds.csv, which says what it learned from, lists photos that have a fold.
         stray = [case for case in assigned if case.fold is None and case.visit not in apart]
         known = {case.visit for case in assigned if case.fold is not None}
         made = {case.key: case for case in make_folds([case for case in stray if case.visit not in known])}
         assigned = [made.get(case.key, case) for case in assigned]
-        return cls(assigned, [case for case in assigned if case.visit not in apart], [], [], crossing=crossing)
+        return cls(assigned, [case for case in assigned if case.visit not in apart], [], [])
 
     @classmethod
     def _parted(cls, cases: list[Case], fold: int | None, selecting: int | None) -> SplitPlan:

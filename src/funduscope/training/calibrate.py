@@ -93,10 +93,6 @@ def calibrate(
         temperatures[task] = fit_temperature(np.array([p.logits[task] for p in known]), labels) if known else 1.0
         about[f"{task}_labels"] = len(known)
     trees, joint = _fit_witnesses(seen, card) if witnesses else ({}, {})
-    grades = [
-        joint.get(("grade", photo.case.key), softmax(photo.logits["grade"] / temperatures["grade"]))
-        for photo in _labeled(seen, "grade")
-    ]
     scales, cuts, lowest = dict[str, Scale](), dict[str, OutlineThreshold](), dict[str, int]()
     kept = [] if before is None else _kept_tasks(replace(card, witnesses=trees), before, about, witnesses)
     if before is not None and "grade" in kept:
@@ -108,8 +104,9 @@ def calibrate(
         scales[code] = _scale(seen, code)
         cuts[code], lowest[code] = _fit_cut(seen, code, answers if witnesses else {})
         about[f"{code}_threshold"] = cuts[code].says
-    labels = np.array([photo.case.labels.grade for photo in _labeled(seen, "grade")], int)
-    probs = np.array(grades).reshape(len(grades), len(GRADES))
+    graded = _labeled(seen, "grade")
+    labels = np.array([photo.case.labels.grade for photo in graded], int)
+    probs = np.array([answers[photo.case.key] for photo in graded]).reshape(len(graded), len(GRADES))
     fixed = replace(
         card,
         temperatures=temperatures,
@@ -281,8 +278,6 @@ def _predict_photo(predictor: Predictor, case: Case) -> CalibrationPhoto | None:
     found, views = predictor.run(photo, framed)
     labels, side = derive_labels(case.labels), card.close_px
     masks = {code: mask for code, mask in labels.masks.items() if code in found.codes}
-    absent = [code for code, mask in masks.items() if mask.is_absent and code in LESIONS]
-    healthy = frozenset(absent if _healthy(case) else ())
     # Absence that is a label counts as an empty mask, as in the scores; absence that a grade implies does not.
     loaded = {
         code: mask.load(photo.height, photo.width)
@@ -290,6 +285,9 @@ def _predict_photo(predictor: Predictor, case: Case) -> CalibrationPhoto | None:
         if code in case.labels.masks or not mask.is_absent
     }
     truths = {code: found.transform.map_to_frame(mask) >= 0.5 for code, mask in loaded.items() if mask is not None}
+    blank = {code for code, mask in loaded.items() if mask is not None and not mask.any()}
+    absent = [code for code, mask in masks.items() if code in LESIONS and (mask.is_absent or code in blank)]
+    healthy = frozenset(absent if _healthy(case) else ())
     steps = {code: _steps(found, code, side) for code in {*truths, *healthy}}
     points = {"optic_disc": found.disc_xy, "fovea": found.fovea_xy}
     features = lesion_features(views, card, points, found.transform)

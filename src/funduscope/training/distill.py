@@ -10,16 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from funduscope.checkpoint import Checkpoint
+from funduscope.checkpoint import Checkpoint, load
 from funduscope.network.network import Outputs
 from funduscope.recipe import Recipe
 from funduscope.settings import Loss, Views
+from funduscope.training import TrainingError
 from funduscope.training.fit_scale import UNSCALED
 from funduscope.training.initialization import learned
 from funduscope.training.losses import Sums, mean_of, positive_weight, summed
@@ -91,6 +93,15 @@ class Teachers:
         if not any(self._ratios(one, wanted) for one in self.teachers):
             raise ValueError(f"No teacher can teach anything: {self.unused or 'they have other tasks'}.")
 
+    @property
+    def teaches(self) -> set[str]:
+        """The student's outputs that it learns from these teachers: of a view that it samples."""
+        sampling, close = self.student.sampling, {*self.student.views.close}
+        rates = {name: sampling.close if name in close else sampling.whole for name in self.student.tasks.named}
+        seen = {name for name, of_view in rates.items() if any(of_view.values())}
+        taught = {name for one in self.teachers for name in self._ratios(one, seen)}
+        return taught if self.student.loss.distill else set()
+
     def __call__(self, image: Tensor, whole: Tensor | None = None) -> Taught:
         """The probabilities that the student should have for its images (B, H, W, 3) uint8.
 
@@ -128,6 +139,14 @@ class Teachers:
                     if ratios.get(name) == ratio:
                         answers.setdefault(name, []).append(probs)
         return {name: torch.stack(probs).mean(0) for name, probs in answers.items()}
+
+
+def load_teachers(paths: Sequence[Path], student: Recipe) -> Teachers | None:
+    """The teachers of those checkpoints, if any. Raises `TrainingError` if no answer of theirs can be used."""
+    try:
+        return Teachers([load(path) for path in paths], student) if paths else None
+    except ValueError as error:
+        raise TrainingError(f"{error} Choose teachers that see the eye as large, or other views.") from error
 
 
 def distill_sums(

@@ -19,6 +19,10 @@ from funduscope.data.prepare import CHANNELS
 from funduscope.recipe import Recipe
 from funduscope.training import processes
 from funduscope.training.batch import Batch, Item
+from funduscope.vocabulary import EITHER_EXUDATE
+
+EITHER = CHANNELS.index(EITHER_EXUDATE)
+"""Where an exudate of unknown kind is marked: a lesion, though of no channel that is learned."""
 
 Mined = list[tuple[str, tuple[int, ...]]]
 """Crops by the key of their case and the seed that draws them, the most falsely answered first."""
@@ -42,7 +46,7 @@ class HardNegatives:
         if logits is None:
             return
         items, self.batches = parts[self.batches], self.batches + 1
-        known, coverage = batch.known[:, self.channels], batch.coverage[:, self.channels]
+        known, coverage = batch.known[:, self.channels], batch.coverage[:, [*self.channels, EITHER]]
         empty = known.flatten(2).any(2).all(1) & ~coverage.flatten(1).any(1) & ~batch.whole
         if batch.bags is not None:
             empty &= ~batch.bags.flatten(1).any(1)

@@ -252,12 +252,9 @@ def is_research_only(used: list[Case], start: Start) -> bool:
     return any(case.research_only for case in used) or any(card.get("research_only", True) for card in cards)
 
 
-def not_learned(
-    recipe: Recipe, known: set[str], teachers: Sequence[Path], photos: str = "no training photo"
-) -> list[str]:
-    """The structures, photo tasks and landmarks that neither photos and first weights (known) nor teachers know. They
+def not_learned(recipe: Recipe, known: set[str], photos: str = "no training photo") -> list[str]:
+    """The structures, photo tasks and landmarks that neither photos nor first weights nor teachers know (known). They
     are named on stderr. photos: which photos do not show them."""
-    known = known.union(*map(learned, map(checkpoint.load, teachers)))
     left = [code for code in recipe.tasks.structures if code not in known]
     if left:
         print(

@@ -153,18 +153,18 @@ class Loop:
         return best > 0 and epoch % settings.judge_every == 0 and epoch - best >= settings.patience
 
     def time_steps(self, steps: int) -> tuple[float, float]:
-        """Over that many steps after a first one: seconds per sample, and the share spent waiting for data.
-
-        For a comparison; the weights change.
-        """
+        """Over up to that many steps after a first one: seconds per sample (infinite if there are none), and the share
+        spent waiting for data. For a comparison; the weights change."""
         self._to_training()
         batches = _TimedLoader(self.loader)
         self._step(next(batches), ExpertUsage(), update=True)
-        batches.seconds, started = 0.0, time.monotonic()
+        batches.seconds, started, timed = 0.0, time.monotonic(), 0
         for batch in itertools.islice(batches, steps):
             self._step(batch, ExpertUsage(), update=True)
+            timed += 1
         seconds = time.monotonic() - started
-        return seconds / steps / self.recipe.training.batch, batches.seconds / seconds
+        each = seconds / timed / self.recipe.training.batch if timed else math.inf
+        return each, batches.seconds / seconds
 
     def _finish_epoch(
         self, line: dict[str, Any], journal: Journal | None, started: float, report: processes.OnEpoch, *, is_last: bool

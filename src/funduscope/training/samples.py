@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence, Set
+from contextlib import suppress
 from dataclasses import replace
 from difflib import get_close_matches
 from functools import partial
@@ -19,7 +20,7 @@ from zlib import crc32
 import numpy as np
 import torch
 
-from funduscope.data.case import Case, LabelError, Labels
+from funduscope.data.case import Case, LabelError, Labels, Mask
 from funduscope.data.derived_labels import derive_labels
 from funduscope.data.masks import read_votes, size_of
 from funduscope.data.prepare import cached, default_cache, unusable_masks
@@ -278,7 +279,7 @@ def has_examples(recipe: Recipe, cases: Sequence[Case]) -> bool:
     close, wanted, tasks = {*close_channels(recipe)}, dense_channels(recipe), recipe.tasks
     for case in cases:
         labels = case.labels
-        there = {code for code, mask in labels.masks.items() if not mask.is_absent}
+        there = {code for code, mask in labels.masks.items() if code in wanted and _shows(mask)}
         there |= {"OD"} if labels.boxes.get("OD") else set()
         if recipe.sampling.close.get(case.dataset) and (there & wanted & close or bag_kinds(labels, recipe)):
             return True
@@ -287,6 +288,15 @@ def has_examples(recipe: Recipe, cases: Sequence[Case]) -> bool:
         if recipe.sampling.whole.get(case.dataset) and (known or (there & wanted) - close):
             return True
     return False
+
+
+def _shows(mask: Mask) -> bool:
+    """Whether a structure is there. Files that may mark nothing are read; what cannot be read is named elsewhere."""
+    if mask.is_absent or mask.empty == "error" or mask.read is None:
+        return not mask.is_absent
+    with suppress(LabelError, OSError):
+        return any(bool(mask.read(path).any()) for path in mask.paths)
+    return True
 
 
 def has_answers(recipe: Recipe, cases: Sequence[Case]) -> bool:

@@ -119,7 +119,7 @@ def _run_stages(
             continue
         if name in kept:
             if place.is_main_process:
-                _keep_first(name, stage, own, fold, start)
+                _keep_first(name, stage, own, fold, starts[name])
             continue
         if place.is_main_process:
             print(f"Stage {name}", flush=True)
@@ -204,6 +204,7 @@ def _keep_first(stage: str, recipe: Recipe, folder: Path, fold: int | None, star
     if not first.known:
         raise TrainingError(f"Stage {stage} cannot keep weights that do not fill its network. {first.note}")
     about = {"fold": fold, "until": 0, "samples": 0, "processes": 1, "photos": {}, "init": start.first_weights()}
+    about["teachers"] = [named(path) for path in start.teachers]  # as a refit, where it may have photos, will name them
     about["not_learned"] = [name for name in recipe.tasks.named if name not in first.known]
     about["research_only"] = is_research_only([], start)
     about |= {"taken": sorted(first.known), "earlier": earlier(start.weights)}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -27,7 +27,7 @@ from funduscope.progress import Progress, no_progress
 from funduscope.recipe import Recipe, RecipeError
 from funduscope.training import TrainingError, processes
 from funduscope.training.acceleration import mixed_precision
-from funduscope.training.distill import Teachers
+from funduscope.training.distill import load_teachers
 from funduscope.training.initialization import (
     FOLDS,
     START,
@@ -137,7 +137,7 @@ def learn(
     alone = launched or about["processes"] == 1
     peak = _train(job, watch) if alone else processes.run(about["processes"], _train, job, watch)
     if place.is_main_process:
-        _note_memory(folder, peak)
+        _note_end(folder, job, peak)
     return plan
 
 
@@ -175,8 +175,9 @@ def _prepare(
         warn_unsampled(recipe, plan.train)
         if start.refit is None:
             warn_not_validated(recipe, plan.validation)
-    about = {"command": start.command or start.in_words(recipe, fold)} | about_run(recipe, plan, used, fold, start)
-    about |= {"until": until} if until is not None else {}
+    learning = used if recipe.training.epochs else []  # with none the first weights stay, and no photo taught them
+    about = {"command": start.command or start.in_words(recipe, fold)} | about_run(recipe, plan, learning, fold, start)
+    about |= _identity(used, start) | ({"until": until} if until is not None else {})
     _check_same(folder, before, used, start)
     train, files = prepared(recipe, plan.train, progress)
     steps = steps_each(train, recipe)  # refuses an epoch without a step before anything is written
@@ -186,11 +187,15 @@ def _prepare(
         about |= {name: before.get(name, value) for name, value in UNKNOWN_BEFORE.items()}
     else:
         taught = shown(recipe, train, files) if recipe.training.epochs else set[str]()
-        if not start.teachers:
+        teachers = load_teachers(start.teachers, recipe)
+        if teachers is None:
             warn_untaught(recipe, taught, first.known)
+        elif teachers.unused and processes.state().is_main_process:
+            print(f"note: {teachers.unused}", file=sys.stderr)
+        known = taught | first.known | (set[str]() if teachers is None else teachers.teaches)
         photos = "no training photo" if len(used) == len(plan.train) else f"none of the {len(used)} photos drawn"
-        about["not_learned"] = not_learned(recipe, taught | first.known, start.teachers, photos)
-        about["research_only"] = is_research_only(used, start)
+        about["not_learned"] = not_learned(recipe, known, photos)
+        about["research_only"] = is_research_only(learning, start)
         about |= {"taken": sorted(first.known) if start.init else None, "earlier": earlier(start.weights)}
     validation = [case.without(about["not_learned"]) for case in plan.validation]  # an untaught answer chooses no epoch
     job = Job(recipe, start, train, validation, files, folder, make_validation, until)
@@ -237,7 +242,7 @@ def make_loop(job: Job) -> Loop:
     first = _first_network(job.recipe, job.folder, job.start)
     recipe, network = first.recipe, first.network
     validation = job.make_validation(recipe, job.validation) if job.make_validation and job.validation else None
-    teachers = _teachers(job.start.teachers, recipe)
+    teachers = load_teachers(job.start.teachers, recipe)
     loop = Loop(recipe, network, job.train, job.files, job.folder, validation, teachers)
     if job.start.refit is not None:
         loop.earlier = selection_scores(job.start.refit.parent)
@@ -274,26 +279,17 @@ def _first_network(recipe: Recipe, folder: Path, start: Start) -> FirstNetwork:
         raise RecipeError(str(error)) from error
 
 
-def _teachers(paths: Sequence[Path], recipe: Recipe) -> Teachers | None:
-    """The teachers of those checkpoints, if any. What they know but cannot teach is named on stderr."""
-    if not paths:
-        return None
-    try:
-        teachers = Teachers([checkpoint.load(path) for path in paths], recipe)
-    except ValueError as error:  # no answer of theirs can be used
-        raise TrainingError(f"{error} Choose teachers that see the eye as large, or other views.") from error
-    if teachers.unused and processes.state().is_main_process:
-        print(f"note: {teachers.unused}", file=sys.stderr)
-    return teachers
-
-
-def _note_memory(folder: Path, peak: float | None) -> None:
-    """Enters the loop's peak memory into run.json; of a resumed run the largest so far."""
-    path = folder / "run.json"
-    about = read_json(path)
+def _note_end(folder: Path, job: Job, peak: float | None) -> None:
+    """Enters into run.json the samples that were drawn, fewer where the training lost patience, and the loop's peak
+    memory; of a resumed run the largest so far."""
+    about = read_json(folder / "run.json")
     known = [one for one in (peak, about.get("training_peak_mb")) if one is not None]
-    if known:
-        write_json(path, about | {"training_peak_mb": round(max(known))})
+    about |= {"training_peak_mb": round(max(known))} if known else {}
+    ended = checkpoint.newest(folder, ())
+    if ended is not None:
+        steps = steps_each(job.train, job.recipe)[: ended.progress["epoch"]]
+        about["samples"] = sum(steps) * job.recipe.training.batch
+    write_json(folder / "run.json", about)
 
 
 def _has_begun(folder: Path) -> bool:
