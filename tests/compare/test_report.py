@@ -221,6 +221,16 @@ def test_no_run_wins_on_photos_that_the_others_were_not_scored_on(fabricate, rec
     assert wins == [("best", False), ("", True)]
 
 
+def test_no_run_wins_by_other_labels_of_the_same_photos(fabricate, recipe_of, tmp_path: Path) -> None:
+    folders = [fabricate(tmp_path / name, recipe_of(), skill, 1) for name, skill in (("a", 0.98), ("b", 0.1))]
+    rows = folders[0] / "scores" / "test" / "photos.jsonl"
+    first, *others = rows.read_text("utf-8").splitlines()
+    row = json.loads(first)
+    assert row["dataset"] == "idrid-B"
+    rows.write_text("\n".join([json.dumps(row | {"grade": (row["grade"] + 1) % 5}), *others]) + "\n", "utf-8")
+    assert mark_of(folders, "DR kappa") == ("", True)
+
+
 def test_a_run_of_fewer_tasks_is_marked_by_the_photos_of_the_score_itself(fabricate, recipe_of, tmp_path: Path) -> None:
     """Of photos that it has nothing to answer for it has no row, and so fewer photos of the data set."""
     lesions = recipe_of("plain", "tasks.grade=false", "tasks.dme=false", "tasks.landmarks=[]")

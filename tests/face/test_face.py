@@ -94,6 +94,8 @@ def test_scores_are_read_back_and_named(scores: fs.Scores, tmp_path: Path) -> No
     again = fs.Scores.read(tmp_path)
     assert again.to_dict() == scores.to_dict() == json.loads((tmp_path / "scores.json").read_text("utf-8"))
     assert again.about["models"][0]["name"] == "shipped"
+    with pytest.raises(FileNotFoundError, match="evaluate --out"):
+        fs.Scores.read(tmp_path / "nowhere")
     before = (tmp_path / "photos.jsonl").read_bytes()
     again.write(tmp_path)
     assert (tmp_path / "photos.jsonl").read_bytes() == before

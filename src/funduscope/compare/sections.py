@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
+from typing import Any
 
 from funduscope.compare.page_parts import MARKED, Cell, Line, Section, Table, interval_cell, listed, photo_count, scored
 from funduscope.compare.run_folder import DASH, FOLDS, Run, learned_from, measures_of, split_comparable
-from funduscope.compare.score_kinds import BETTER, Measure, state_of
+from funduscope.compare.score_kinds import BETTER, Measure, state_of, truths
 from funduscope.evaluation.score_key import ScoreKey
 from funduscope.evaluation.scores import GRADABILITY
 
@@ -102,33 +103,44 @@ def score_sections(comparison: Comparison) -> list[Section]:
 
 
 def _score_table(comparison: Comparison, part: str, heading: str, better: str, measures: Sequence[Measure]) -> Table:
+    chosen = [alike(comparison, part, one) for one in measures]
     columns = [
-        scored([run.interval(part, one.key) for run in comparison.runs], one.kind, alike(comparison, part, one))
-        for one in measures
+        scored([run.interval(part, one.key) for run in comparison.runs], one.kind, alike_runs)
+        for one, alike_runs in zip(measures, chosen, strict=True)
     ]
     apart = [
         run.name
         for place, run in enumerate(comparison.comparable)
-        if any(run.interval(part, one.key) and not alike(comparison, part, one)[place] for one in measures)
+        if any(run.interval(part, one.key) and not of[place] for one, of in zip(measures, chosen, strict=True))
     ]
-    better += f" Not marked where scored on other photos than most: {listed(apart)}." if apart else ""
+    better += f" Not marked where scored on other photos or labels than most: {listed(apart)}." if apart else ""
     heads = [("run", ""), *((one.kind.shown, photo_words(comparison.runs, part, one)) for one in measures)]
     cells = dict(zip([run.name for run in comparison.runs], zip(*columns, strict=True), strict=True))
     return Table(f"{heading}, {part} fold", better, heads, comparison.table_lines(lambda run: cells[run.name]))
 
 
 def alike(comparison: Comparison, part: str, measure: Measure) -> list[bool]:
-    """Whether each run can be compared and was scored on the same photos as most such runs."""
-    photos = {run.name: _scored(run, part, measure) for run in comparison.comparable if run.interval(part, measure.key)}
-    most = Counter(keys for keys in photos.values() if keys).most_common(1)
-    return [bool(most) and photos.get(run.name) == most[0][0] for run in comparison.runs]
+    """Whether each run can be compared and was scored on the same photos as most such runs, with the same labels as far
+    as all have them."""
+    scored = {run.name: _scored(run, part, measure) for run in comparison.comparable if run.interval(part, measure.key)}
+    names: dict[str, Set[str]] = {}  # of labels, by photo
+    for photos in scored.values():
+        for key, labels in photos.items():
+            names[key] = names.get(key, labels.keys()) & labels.keys()
+    labeled = {
+        run: frozenset((key, *(labels[name] for name in sorted(names[key]))) for key, labels in photos.items())
+        for run, photos in scored.items()
+    }
+    most = Counter(photos for photos in labeled.values() if photos).most_common(1)
+    return [bool(most) and labeled.get(run.name) == most[0][0] for run in comparison.runs]
 
 
-def _scored(run: Run, part: str, measure: Measure) -> frozenset[str]:
-    """The photos that a score is of: all of the data set where the photos' rows do not say which have it."""
+def _scored(run: Run, part: str, measure: Measure) -> dict[str, dict[str, Any]]:
+    """The labels of the photos that a score is of: all of the data set where the photos' rows do not say which have
+    it."""
     rows = {key: row for key, row in run.rows[part].items() if row["dataset"] == measure.dataset}
-    having = frozenset(key for key, row in rows.items() if state_of(measure.kind.question, row) is not None)
-    return having or frozenset(rows)
+    having = {key: row for key, row in rows.items() if state_of(measure.kind.question, row) is not None}
+    return {key: truths(row) for key, row in (having or rows).items()}
 
 
 def photo_words(runs: Sequence[Run], part: str, measure: Measure) -> str:

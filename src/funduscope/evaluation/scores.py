@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from funduscope.atomic import write_atomically, write_json
+from funduscope.atomic import read_json, write_atomically, write_json
 from funduscope.data.case import Case
 from funduscope.evaluation.score_key import Question, ScoreKey, nested
 from funduscope.inference.model_scores import SCHEMA
@@ -149,9 +149,13 @@ class Scores:
 
     @classmethod
     def read(cls, folder: Path | str) -> Scores:
-        """The scores in a folder that `write` filled, or in its scores.json, without photos."""
+        """The scores in a folder that `write` filled, or in its scores.json, without photos. Raises `DamagedFileError`
+        for a file that holds none, `FileNotFoundError` where there is no such file."""
         path = Path(folder)
-        tree = json.loads((path / "scores.json" if path.is_dir() else path).read_text("utf-8"))
+        path = path / "scores.json" if path.is_dir() else path
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is not there: expected a folder that `funduscope evaluate --out` filled.")
+        tree = read_json(path, "scores", "selective", "details")
         intervals, selective = (_read_intervals(tree[part]) for part in ("scores", "selective"))
         return cls(intervals, selective, tree["details"], about=tree.get("about", {}))
 
