@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -101,11 +102,7 @@ def export_run(run: str | os.PathLike[str], data: Data | None = None, *, device:
     ]
     if not check or not images:
         raise ExportError("None of the photos to check the model on, or to calibrate INT8 on, can be read.")
-    # A model that is not accepted yet must not pass for the run's.
-    for left in run.glob(f"{UNPUBLISHED}*"):  # of an export that was killed
-        shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=UNPUBLISHED, dir=run) as place:
-        folder = Path(place)
+    with _unpublished(run) as folder:
         # Photos are refused without the model, so on refused ones any two models would agree.
         plain = Predictor(OnnxRuntime(write_onnx(network, card, folder / FLOAT), device=device), refuses=False)
         network = network.to("cuda" if cuda else "cpu")
@@ -128,6 +125,15 @@ def export_run(run: str | os.PathLike[str], data: Data | None = None, *, device:
     if refused:
         raise ExportError(f"{refused} The float32 model was accepted and stays: {run / FLOAT}.")
     return paths
+
+
+@contextmanager
+def _unpublished(run: Path) -> Iterator[Path]:
+    """A folder in the run's for a model that is not accepted yet, which must not pass for the run's."""
+    for left in run.glob(f"{UNPUBLISHED}*"):  # of an export that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=UNPUBLISHED, dir=run) as folder:
+        yield Path(folder)
 
 
 def _stated_photos(plan: SplitPlan, calibrating: list[Case], given: int) -> dict[str, Any]:
