@@ -13,6 +13,7 @@ from PIL import Image
 from funduscope.data import grouping, table
 from funduscope.data.case import Case, Labels
 from funduscope.data.grouping import join_duplicates
+from funduscope.data.run_folds import RunFolds
 from funduscope.data.splits import SplitPlan, join_sets_without_folds, make_clean_folds
 from funduscope.testing.drawn_eyes import draw_eye
 
@@ -78,6 +79,11 @@ def test_a_bare_visit_of_two_folds_is_left_out_whole(tmp_path: Path) -> None:
     shared = [case.in_fold(None, "own both") if case.dataset == "own" else case for case in cases]
     kept, crossing = join_sets_without_folds(shared, cache=tmp_path / "cache", workers=0)
     assert (kept, list(crossing)) == (cases[:6], shared[6:])
+    run = tmp_path / "run"
+    run.mkdir()
+    begun = SplitPlan.for_new_run(shared, 0)
+    RunFolds.write(begun.cases, run / "folds.csv")
+    assert SplitPlan.for_resumed_run(shared, 0, run) == begun, "what was left out at first gets no fold later"
     assert len(SplitPlan.for_refit(shared).train) == len(shared), "a refit keeps no fold that they could be in"
 
 

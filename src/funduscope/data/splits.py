@@ -52,6 +52,19 @@ class SplitPlan:
         return replace(cls.of(joined, fold), crossing=crossing)
 
     @classmethod
+    def for_resumed_run(
+        cls, cases: Sequence[Case], fold: int | None, run: Path, progress: Progress = no_progress
+    ) -> SplitPlan:
+        """As `of`, by the run's own folds. What `for_new_run` left out stays out: a data set of which the run lists no
+        photo gets no folds before it is compared with the others again."""
+        listed = _folds_of(run)
+        joined: Sequence[Case] = cases if listed is None else _as_listed(cases, listed)
+        crossing: tuple[Case, ...] = ()
+        if _sets_without_folds(case for case in joined if case.split != "test"):
+            joined, crossing = join_sets_without_folds(joined, progress=progress)
+        return replace(cls.of(joined, fold, run), crossing=crossing)
+
+    @classmethod
     def of_run(cls, run: Path, cases: Iterable[Case]) -> SplitPlan:
         """The plan that a run was trained by, for any photos: its test fold, and the fold that selected.
 

@@ -209,7 +209,7 @@ def split(
     if start.refit is not None:
         plan = SplitPlan.for_refit(cases, folder if resumed else None, progress)
     elif resumed:
-        plan = SplitPlan.of(cases, fold, folder)
+        plan = SplitPlan.for_resumed_run(cases, fold, folder, progress)
     else:
         plan = SplitPlan.for_new_run(cases, fold, progress)
     for warning in plan.warnings() if start.refit is not None or not resumed else ():
