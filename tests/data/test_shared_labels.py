@@ -28,6 +28,14 @@ def test_what_one_copy_lacks_the_other_gives(pair: tuple[Case, Case]) -> None:
     assert two == pair[1]
 
 
+def test_a_contradiction_is_not_taken_over(pair: tuple[Case, Case]) -> None:
+    vague = replace(pair[0], labels=Labels(classes={"grade": frozenset((0, 1)), "dme": frozenset((1, 2))}))
+    exact = replace(pair[1], same_photo="a/one")
+    first, second = share_labels([vague, exact])
+    assert (first.labels.known_classes("grade"), first.labels.dme) == (frozenset((0, 1)), 2)
+    assert second == exact, "a copy that knows the class needs no constraint on it"
+
+
 def test_a_copy_that_is_kept_apart_gives_nothing(pair: tuple[Case, Case]) -> None:
     assert share_labels(pair[:1]) == [pair[0]]
 

@@ -280,7 +280,7 @@ def test_photos_that_cannot_be_read_are_named_and_others_taken(
 def test_drawn_eyes_that_take_the_place_of_photos_are_told_of(fresh: Path, capsys: pytest.CaptureFixture[str]):
     tested = Case("table/0", "table", "0", fresh / "0.png", "0", Labels(grade=1), fold=0)
     export.export_run(fresh, [tested])
-    says = "checked on drawn eyes, INT8 calibrated on drawn eyes: of the 1 photos given, 0 are validation photos"
+    says = "checked on drawn eyes, INT8 calibrated on drawn eyes: of the 1 photos given, the run has 0 to be checked on"
     assert says in capsys.readouterr().err
 
 

@@ -26,8 +26,9 @@ def share_labels(cases: Sequence[Case]) -> list[Case]:
     """The cases, each with the grade, edema risk, other classes, quality and eye that the other case of its photo has.
 
     Only cases in the list give labels, so a training learns nothing from a fold that is kept apart. A pair whose photos
-    do not look the same is left alone: in a copy of the data with other numbers, the names mean other photos. Points,
-    boxes and masks are not shared: they are in the pixels of their own copy of the photo.
+    do not look the same is left alone: in a copy of the data with other numbers, the names mean other photos. Where
+    both say something of one question, or contradict each other, a case keeps its own. Points, boxes and masks are not
+    shared: they are in the pixels of their own copy of the photo.
     """
     by_key = {case.key: case for case in cases}
     return [_with_labels_of(case, by_key.get(case.same_photo or "")) for case in cases]
@@ -36,13 +37,15 @@ def share_labels(cases: Sequence[Case]) -> list[Case]:
 def _with_labels_of(case: Case, other: Case | None) -> Case:
     if other is None or not _look_the_same(case.path, other.path):
         return case
+    own = case.labels
     given = {
-        name: getattr(other.labels, name)
+        name: value
         for name in ("grade", "dme", "quality", "laterality")
-        if getattr(case.labels, name) is None
+        if getattr(own, name) is None
+        and (value := getattr(other.labels, name)) in (own.possible_classes(name) or [value])
     }
-    classes = {**other.labels.classes, **case.labels.classes}
-    return replace(case, labels=replace(case.labels, **given, classes=classes))
+    classes = {task: known for task, known in other.labels.classes.items() if own.known_classes(task) is None}
+    return replace(case, labels=replace(own, **given, classes=classes | own.classes))
 
 
 def _look_the_same(one: Path, other: Path) -> bool:

@@ -28,7 +28,14 @@ from funduscope.metrics import State
 
 _PACKAGE: Final = Path(__file__).resolve().parents[1]
 _UNREADABLE: Final = (
-    *(OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error),
+    OSError,
+    EOFError,
+    ValueError,
+    KeyError,
+    TypeError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
 )
 """What a damaged file may raise; RuntimeError for bits by which it seems encrypted, or packed in an unknown way."""
 
@@ -59,9 +66,7 @@ class KeptScores:
                 yield one
                 continue
             photo = next(scored)
-            if (
-                not {"error", "not scored"} & photo.row.keys()
-            ):  # a file that could not be read may be readable next time
+            if not {"error", "not scored"} & photo.row.keys():  # an unreadable file may be readable next time
                 with suppress(OSError):
                     _write(photo, path)
             yield photo

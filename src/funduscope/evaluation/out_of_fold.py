@@ -155,7 +155,7 @@ def held_out_fold(run: Scored) -> int:
     """The fold that the training of a run, named by its folder or a model in it, left alone. Raises `ModelError`."""
     fold = read_run_json(runs_of(run)[0]).get("fold") if isinstance(run, Path) and run.exists() else None
     if not isinstance(fold, int):
-        name = run if isinstance(run, Path) else "One of the models"
+        name = run if isinstance(run, Path) else f"The model {run.card.name}"
         raise ModelError(
             "E_MODEL",
             f"{name} names no test fold: several models are scored out of fold, so each has to be the folder of a run "

@@ -71,11 +71,12 @@ def export_run(run: str | os.PathLike[str], data: Data | None = None, *, device:
     """Writes model.onnx and model.int8.onnx into a run folder. Each also holds what fine-tuning needs.
 
     export.json gets the measured parity and the files' SHA-256. data: cases, or paths as `read_data` takes them; with
-    them INT8 is calibrated on the run's training photos and checked on its validation photos, scores included; without
-    them both on drawn eyes. Unreadable photos are named on stderr and replaced by others. device: of the float32 models
-    that are compared; INT8 computes on the processor. Raises `ExportError` if `run` is no run folder, if its
-    training has not ended, and if parity fails, `ParityError` if no photo shows an eye; the files of an earlier
-    export then stay. Where only INT8 is refused, the float32 model is written before the error.
+    them INT8 is calibrated on the run's training photos and checked on its validation photos (of a refit, on photos
+    that it learned from), scores included; without them both on drawn eyes. Unreadable photos are named on stderr and
+    replaced by others. device: of the float32 models that are compared; INT8 computes on the processor. Raises
+    `ExportError` if `run` is no run folder, if its training has not ended, and if parity fails, `ParityError` if no
+    photo shows an eye; the files of an earlier export then stay. Where only INT8 is refused, the float32 model is
+    written before the error.
     """
     run, cases = Path(run), None if data is None else cases_of(data)
     if run.absolute().parent.name == STAGES and (run.absolute().parents[1] / "folds.csv").is_file():
@@ -90,10 +91,11 @@ def export_run(run: str | os.PathLike[str], data: Data | None = None, *, device:
         raise ExportError(f"The training of {run} has not ended: run the same command again, then export.")
     network, card = best.network(), Card.from_dict(best.card)
     plan = SplitPlan.of_run(run, cases or ())
-    if plan.validation_fold is None:  # a refit learned from every photo: parity is measured on some of them
+    refit = plan.validation_fold is None  # it learned from every photo: parity is measured on some of them
+    if refit:
         plan = SplitPlan.of(cases or (), plan.fold, run)
     checking, training = plan.validation, {view: _of_view(view, best.recipe.all_sampling, plan.train) for view in VIEWS}
-    report: dict[str, Any] = _stated_photos(plan, [*training["whole"], *training["close"]], given=len(cases or ()))
+    report = _stated_photos(plan, [*training["whole"], *training["close"]], given=len(cases or ()), refit=refit)
     is_one_view = card.close_px == card.whole_px and training["whole"] == training["close"]
     views: tuple[View, ...] = ("whole",) if is_one_view else VIEWS
     check = list(_photos(checking, CHECK_PHOTOS, seed=1))
@@ -136,14 +138,15 @@ def _unpublished(run: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _stated_photos(plan: SplitPlan, calibrating: list[Case], given: int) -> dict[str, Any]:
+def _stated_photos(plan: SplitPlan, calibrating: list[Case], *, given: int, refit: bool) -> dict[str, Any]:
     """What a report says of the photos; on stderr, too, where photos were given and drawn eyes take their place."""
-    checked = "validation photos" if plan.validation else "drawn eyes"
+    kind = "training photos" if refit else "validation photos"
+    checked = kind if plan.validation else "drawn eyes"
     calibrated = ", ".join(sorted({case.dataset for case in calibrating})) or "drawn eyes"
     if given and "drawn eyes" in (checked, calibrated):
         print(
             f"note: checked on {checked}, INT8 calibrated on {calibrated}: of the {given} photos given, "
-            f"{len(plan.validation)} are validation photos of the run and {len(plan.train)} training photos.",
+            f"the run has {len(plan.validation)} to be checked on and {len(plan.train)} to calibrate on.",
             file=sys.stderr,
         )
     return {"check photos": checked, "calibration photos": calibrated}

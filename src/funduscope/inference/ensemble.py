@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -132,9 +133,16 @@ def _joined(cards: list[Card]) -> Card:
         # One grader's quantile promises nothing about the mean of several.
         grade_quantile=graders[0].grade_quantile if len(graders) == 1 else None,
         routers=(),
-        about={key: value for key, value in first.about.items() if key != "figures"},  # measured on one member alone
+        about=_what_all_say([card.about for card in cards]),
         research_only=any(card.research_only for card in cards),
     )
+
+
+def _what_all_say(abouts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the cards of all members say alike of their making; no figures, which were measured on one alone."""
+    first = abouts[0]
+    alike = [key for key in first if all(key in one and one[key] == first[key] for one in abouts)]
+    return {key: first[key] for key in alike if key != "figures" or len(abouts) == 1}
 
 
 def _union(parts: list[tuple[str, ...]], order: Sequence[str]) -> tuple[str, ...]:
