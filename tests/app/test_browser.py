@@ -293,6 +293,14 @@ def test_a_threshold_redraws_while_it_is_moved(visitors: Make, findings: Any) ->
     assert areas[0] > areas[1]
     assert label.inner_text().split()[-1] == str(before), "the server was not asked"
 
+    # Released where it began it changes nothing, and its outlines are seen again.
+    slider.evaluate(
+        f"node => {{ node.value = {round(100 * findings.card.thresholds['EX'])};"
+        " node.dispatchEvent(new Event('input')); node.dispatchEvent(new Event('pointerup')); }"
+    )
+    page.locator("[data-above]").wait_for(state="hidden")
+    assert page.locator("g[data-layer=EX]").evaluate("node => getComputedStyle(node).visibility") == "visible"
+
     # After it is released, the server draws outlines and counts.
     slider.focus()
     slider.press("End")

@@ -368,6 +368,7 @@ def _bomb() -> bytes:
         b"PK\x03\x04",
         _bomb(),
         _with_manifest({"grade": 9}),
+        _with_manifest({"grade": True}),
         _with_manifest({"path": "../../etc/passwd"}),
         _with_manifest({"width": 10**6, "height": 10**6}),
         _with_manifest({"fovea_xy": [1e9, 0]}),

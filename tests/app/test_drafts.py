@@ -76,6 +76,27 @@ def test_what_is_undone_in_one_tab_does_not_remove_what_another_wrote() -> None:
     assert later.history(KEY).now == _stated()
 
 
+def test_what_is_corrected_in_one_tab_is_not_lost_where_another_corrects_the_same_photo() -> None:
+    first, second = _session(), _session()
+    first.history(KEY).step(_stated())
+    keep_drafts(first)
+    edema = Corrections(dme=1, complete=frozenset(["EX"]), confirmed=frozenset(["EX"]))
+    second.history(KEY).step(edema)
+    keep_drafts(second)
+    both = replace(_stated(), dme=1, complete=edema.complete, confirmed=edema.confirmed)
+    assert second.history(KEY).now == both
+    later = _session()
+    continue_draft(later, KEY)
+    assert later.history(KEY).now == both
+    second.history(KEY).undo()
+    keep_drafts(second)
+    assert second.history(KEY).now == edema, "it is a step that can be undone"
+    keep_drafts(later)
+    first.history(KEY).step(replace(_stated(), grade=None))
+    keep_drafts(first)
+    assert first.history(KEY).now == edema
+
+
 def test_the_draft_of_a_restored_photo_is_that_of_its_original() -> None:
     saved = "f" * 64
     session = _session()

@@ -59,7 +59,7 @@ def _row(page: str, *first: str) -> list[str]:
 
 def test_the_page_counts_refusals_shows_drift_and_names_the_hundred_least_certain(tmp_path: Path) -> None:
     photos = [_read(number, "Old", "2026-01-02", 100, 1.0) for number in range(60)]
-    photos += [_read(number, "Old", "2026-01-03", 50, 3.0) for number in range(60, 110)]
+    photos += [_read(number, "Old", f"2026-01-03 10:{number % 60:02}", 50, 3.0) for number in range(60, 110)]
     refused = Result("dark.jpg", "refused", found={"gradable": {"reasons": [{"code": "TOO_DARK"}]}}, measures={})
     photos.append((ListedPhoto("dark.jpg", "1", known={"camera": "New", "date": "2026-01-03"}), refused))
     photos.append((ListedPhoto("cut.jpg", "1"), Result("cut.jpg", "failed", "E_TRUNCATED", "cut")))

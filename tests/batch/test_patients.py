@@ -67,8 +67,10 @@ def test_an_eye_that_the_file_names_otherwise_than_it_shows_is_named_and_nobody_
 def test_a_frame_of_several_is_named_by_its_own_name():
     right, left = photo("a", "right"), photo("a", "left", 2, "soon")
     frames = [
-        replace(one, name=f"both_frame{number}.dcm", place="disc/both.dcm", frame=number, found={**one.found, **seen})
-        for number, one, seen in ((1, right, {"laterality": "right"}), (2, left, {"laterality": "right"}))
+        replace(
+            one, name=f"both_frame{number + 1}.dcm", place="disc/both.dcm", frame=number, found={**one.found, **seen}
+        )
+        for number, one, seen in ((0, right, {"laterality": "right"}), (1, left, {"laterality": "right"}))
         if one.found is not None
     ]
     for one in frames:
@@ -76,6 +78,8 @@ def test_a_frame_of_several_is_named_by_its_own_name():
         one.found.update(warnings=[])
     (row,) = rows_of(*frames)
     assert row["decided_by"] == row["side_conflicts"] == str(Path("disc/both_frame2.dcm"))
+    (row,) = rows_of(frames[0])
+    assert row["decided_by"] == str(Path("disc/both_frame1.dcm")), "the first one, too"
 
 
 def test_an_eye_without_its_macula_in_the_photo_is_to_be_taken_again() -> None:

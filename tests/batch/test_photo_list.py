@@ -67,7 +67,8 @@ def test_cells_of_a_parquet_table_are_those_of_a_csv(tmp_path: Path) -> None:
     day = datetime(2024, 1, 2, tzinfo=UTC)
     columns = {"path": ["a.jpg", "b.jpg", "c.jpg"], "patient": pa.array([17.0, None, float("nan")])}
     columns |= {"visit": [1.0, 2.5, 1e20], "date": [day, day.replace(hour=9), None]}
-    columns |= {"camera": [date(2024, 1, 2), None, None], "score": [float("inf"), -0.0, 0.1]}
+    columns |= {"pixels": [b"not read"] * 3, "camera": [date(2024, 1, 2), None, None]}
+    columns |= {"score": [float("inf"), -0.0, 0.1], "more": [{"of": 1}] * 3}
     pq.write_table(pa.table(columns), tmp_path / "year.parquet")
     photos = list(open_list(tmp_path / "year.parquet", ["score"]))
     known = [one.known or {} for one in photos]

@@ -259,6 +259,18 @@ def test_a_source_that_goes_away_ends_the_batch_and_no_photo_is_called_failed(
     assert run_batch(source, out, reading)["photos"] == {"given": 3, "read": 3, "refused": 0, "failed": 0}
 
 
+def test_so_does_the_folder_of_a_table_s_photos(eyes: Path, reading: ReadingSettings, tmp_path: Path) -> None:
+    table, disk, out = tmp_path / "year.csv", tmp_path / "disk", tmp_path / "out"
+    shutil.copytree(eyes / "first", disk)
+    table.write_text("path\n" + "".join(f"disk/{path.name}\n" for path in sorted(disk.iterdir())) + "never/there.png\n")
+    with pytest.raises(CodedError, match="disk is not there any more"):
+        run_batch(table, out, reading, progress=lambda now: now.done == 1 and shutil.move(disk, tmp_path / "away"))
+    with pytest.raises(CodedError, match="is their disk there"):
+        run_batch(table, out, reading)
+    shutil.move(tmp_path / "away", disk)
+    assert run_batch(table, out, reading)["photos"] == {"given": 4, "read": 3, "refused": 0, "failed": 1}
+
+
 def test_a_process_that_hangs_is_ended_while_others_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("funduscope.batch.readers.MAX_PHOTO_S", 0.0)
     killed = []

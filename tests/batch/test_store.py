@@ -67,6 +67,29 @@ def test_the_next_months_photos_do_not_replace_those_of_a_number_that_both_have(
         assert store.update([ListedPhoto("IMG_1.jpg", "1"), ListedPhoto("IMG_3.jpg", "1")]) == 1
 
 
+def test_a_table_whose_photos_are_away_takes_no_result_away(tmp_path: Path) -> None:
+    """It names them all the same. What had failed before is no sign that the disk is there."""
+    never = ListedPhoto("never.jpg", "")
+    with closing(Store(tmp_path, {})) as store:
+        store.update([ListedPhoto("1.jpg", "9 1"), ListedPhoto("2.jpg", "8 1"), never])
+        for place in ("1.jpg", "2.jpg"):
+            store.put(place, [Result(place, "read")])
+        store.commit()
+        with pytest.raises(CodedError, match="is their disk there") as caught:
+            store.update([ListedPhoto("1.jpg", ""), ListedPhoto("2.jpg", ""), never])
+        assert caught.value.code == "E_NOT_FOUND"
+        with pytest.raises(CodedError, match="each of these names has another file"):
+            store.update([ListedPhoto("1.jpg", "7 2"), ListedPhoto("2.jpg", "6 2"), ListedPhoto("3.jpg", "5 2"), never])
+        assert [one.place for one in store.results()] == ["1.jpg", "2.jpg"]
+        assert store.update([ListedPhoto("1.jpg", "9 2"), ListedPhoto("2.jpg", "8 2")]) == 2, "copied without dates"
+
+
+def test_one_photo_may_be_replaced(tmp_path: Path) -> None:
+    with closing(Store(tmp_path, {})) as store:
+        store.update([ListedPhoto("eye.jpg", "9 1")])
+        assert store.update([ListedPhoto("eye.jpg", "7 2")]) == 1
+
+
 def test_a_refused_list_changes_nothing_however_long_it_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Asked a second time it would otherwise be taken for a batch that continues, and the earlier results removed."""
     other = [ListedPhoto("new.jpg", "1"), ListedPhoto("inner.zip", "1", problem=PROBLEM)]

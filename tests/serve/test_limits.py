@@ -17,6 +17,7 @@ import httpx
 import pytest
 import uvicorn
 from tests.serve.conftest import PATIENCE_S, Service, run_async, running, wait_for
+from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from funduscope.serve.limits import BODY_START_S, HEAD_S, BodyMemory, RefusalError
@@ -198,3 +199,35 @@ def test_an_answer_that_is_hardly_read_ends_its_connection(
 
     run_async(leave())
     assert transport.abort.called == aborted
+
+
+@pytest.mark.parametrize(("reads_each_time", "waits"), [(600_000, True), (0, False)])
+def test_an_answer_that_is_still_read_is_not_cut_off(
+    monkeypatch: pytest.MonkeyPatch, reads_each_time: int, waits: bool
+) -> None:
+    """An answer counts as given while megabytes of it wait for a slow connection."""
+    for name in ("HEAD_S", "UNREAD_S"):
+        monkeypatch.setattr(f"funduscope.serve.service.{name}", 0.02)
+    transport = Mock(spec=asyncio.Transport)
+    transport.get_extra_info.return_value = None
+    transport.is_closing.return_value = False
+    left = [3_000_000]
+
+    def unread() -> int:
+        left[0] = max(left[0] - reads_each_time, 0)
+        return left[0]
+
+    transport.get_write_buffer_size.side_effect = unread
+
+    async def answer() -> None:
+        protocol = CutOffProtocol(uvicorn.Config(Mock()), ServerState(), {}, asyncio.get_running_loop())
+        protocol.connection_made(transport)
+        monkeypatch.setattr(H11Protocol, "on_response_complete", lambda self: None)
+        protocol.on_response_complete()
+        await asyncio.sleep(0.05)
+        assert transport.abort.called != waits
+        await asyncio.sleep(0.3)
+
+    run_async(answer())
+    assert (left[0] == 0) == waits
+    assert transport.abort.called, "once it is read, or is not read any more"

@@ -12,11 +12,11 @@ import re
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from funduscope.app.export_labels import corrections_to_json
 from funduscope.app.import_labels import corrections_from_json
-from funduscope.app.reviewed import Corrections
+from funduscope.app.reviewed import Corrections, merged
 from funduscope.app.session import Session
 from funduscope.atomic import write_atomically
 
@@ -34,7 +34,8 @@ def drafts_folder() -> Path:
 
 def keep_drafts(session: Session) -> None:
     """Writes the corrections that changed since they were written last; removes the drafts of those that were undone,
-    unless another session has written them since.
+    unless another session has written them since. Corrections and what another session has written since become one,
+    in this session too.
 
     Raises `OSError` if the disk refuses.
     """
@@ -42,9 +43,13 @@ def keep_drafts(session: Session) -> None:
         if key not in session.entries or history.now == session.drafted.get(key, Corrections()):
             continue
         name, size = draft_name(session, key), session.size(key)
+        known, there = session.drafted.get(key, Corrections()), _read(name, size)
+        is_of_others = there is not None and _in_file(there) != _in_file(known)
         if not history.now.is_empty:
+            if there is not None and is_of_others:
+                history.step(merged(known, history.now, there))
             _write(name, size, history.now)
-        elif _read(name, size) in (None, session.drafted.get(key)):
+        elif not is_of_others:
             delete_drafts([name])
         session.drafted[key] = history.now
 
@@ -93,10 +98,12 @@ def _write(key: str, size: tuple[int, int], corrections: Corrections) -> None:
     path = _path(key)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     path.parent.chmod(0o700)
-    draft = {"schema": SCHEMA, "width": size[0], "height": size[1]} | corrections_to_json(
-        corrections, corrections.masks
-    )
+    draft = {"schema": SCHEMA, "width": size[0], "height": size[1]} | _in_file(corrections)
     write_atomically(path, json.dumps(draft).encode())
+
+
+def _in_file(corrections: Corrections) -> dict[str, Any]:
+    return corrections_to_json(corrections, corrections.masks)
 
 
 def _read(key: str, size: tuple[int, int]) -> Corrections | None:

@@ -151,7 +151,7 @@ def _classes(given: Mapping[str, Any]) -> dict[str, int]:
 def _within(value: Any, count: int) -> int | None:
     if value is None:
         return None
-    if not isinstance(value, int) or not 0 <= value < count:
+    if type(value) is not int or not 0 <= value < count:  # true is an int, too
         raise _refusal("a grade is out of bounds")
     return value
 

@@ -74,6 +74,30 @@ class Corrections:
         return replace(self, masks={**self.masks, code: mask_to_png(mask)}, confirmed=self.confirmed - {code})
 
 
+def merged(base: Corrections, ours: Corrections, theirs: Corrections) -> Corrections:
+    """Two persons' or sessions' corrections of one photo as one: ours wherever they changed since `base`."""
+
+    def newer(name: str) -> Any:
+        own = getattr(ours, name)
+        return getattr(theirs, name) if own == getattr(base, name) else own
+
+    def of_code(one: Corrections, code: str) -> tuple[Any, ...]:
+        return one.masks.get(code), code in one.complete, code in one.confirmed
+
+    tasks, codes = {*ours.classes, *theirs.classes}, {*ours.masks, *theirs.masks, *ours.complete, *theirs.complete}
+    source = {code: theirs if of_code(ours, code) == of_code(base, code) else ours for code in codes}
+    stated = {
+        task: (theirs if ours.classes.get(task) == base.classes.get(task) else ours).classes.get(task) for task in tasks
+    }
+    return Corrections(
+        **{name: newer(name) for name in ("grade", "dme", "disc_xy", "fovea_xy")},
+        classes={task: label for task, label in stated.items() if label is not None},
+        masks={code: one.masks[code] for code, one in sorted(source.items()) if code in one.masks},
+        complete=frozenset(code for code, one in source.items() if code in one.complete),
+        confirmed=frozenset(code for code, one in source.items() if code in one.confirmed),
+    )
+
+
 @dataclass
 class History:
     """The current corrections of one photo, and the states that undo and redo go to.

@@ -97,9 +97,10 @@ def _drift(store: Store) -> Iterator[dict[str, Any]]:
     means = ", ".join(f"avg(json_extract(measures, '$.{name}'))" for name in MEASURES)
     distance, percentile = (_FOUND.format(f"training_distance.{name}") for name in ("value", "percentile"))
     query = (
-        f"select camera, date, count(*), avg(state = 'refused'), avg({percentile} > {FAR_PERCENTILE}), "
-        f"avg({distance}), {means} from photos join results using (place) where state != 'failed' "
-        f"group by camera, date order by date desc, camera limit {MAX_GROUPS + 1}"
+        "select camera, substr(date, 1, 10) as day, count(*), avg(state = 'refused'), "
+        f"avg({percentile} > {FAR_PERCENTILE}), avg({distance}), {means} "
+        "from photos join results using (place) where state != 'failed' "
+        f"group by camera, day order by day desc, camera limit {MAX_GROUPS + 1}"
     )
     for camera, date, photos, refused, unlike, distance, *values in store.select(query):
         group = {"camera": camera, "date": date, "photos": photos, "refused": refused, "unlike": unlike}

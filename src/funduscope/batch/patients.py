@@ -146,7 +146,8 @@ def _row(patient: str, visit: str, photos: list[StoredResult]) -> dict[str, Any]
 
 def _named(one: StoredResult) -> str:
     """A photo's place; of a frame of several with the photo's name in place of the file's."""
-    return str(PurePath(one.place).with_name(one.name)) if one.frame else one.place
+    place = PurePath(one.place)
+    return one.place if one.name == place.name else str(place.with_name(one.name))
 
 
 def _eye(one: StoredResult) -> str:

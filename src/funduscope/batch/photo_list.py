@@ -221,7 +221,7 @@ def _rows(table: Path, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, s
     The columns that are understood may be written in capitals. Raises `CodedError` with E_LABELS if a needed column
     is missing, or a row has cells in columns without a name.
     """
-    lines = _parquet_lines(table) if table.suffix.lower() == ".parquet" else _csv_lines(table)
+    lines = _parquet_lines(table, needed) if table.suffix.lower() == ".parquet" else _csv_lines(table)
     header: list[str] | None = None
     for number, cells in enumerate(([cell.strip() for cell in line] for line in lines), 1):
         if header is None:
@@ -271,7 +271,8 @@ def _csv_lines(table: Path) -> Iterator[list[str]]:
         raise CodedError("E_LABELS", f"{table.name} cannot be read as a CSV table in UTF-8: {error}") from error
 
 
-def _parquet_lines(table: Path) -> Iterator[list[str]]:
+def _parquet_lines(table: Path, needed: Sequence[str]) -> Iterator[list[str]]:
+    """The names of all columns, then the rows. Cells that nobody asks for are empty: they may be whole pictures."""
     import pyarrow
     import pyarrow.parquet
 
@@ -279,9 +280,11 @@ def _parquet_lines(table: Path) -> Iterator[list[str]]:
         with pyarrow.parquet.ParquetFile(table) as file:
             names = list(file.schema_arrow.names)
             yield names
-            for batch in file.iter_batches(batch_size=1000):
-                columns = [column.to_pylist() for column in batch.columns]
-                for cells in zip(*columns, strict=True):
+            asked = [name for name in names if name.lower() in (PATH, *KNOWN) or name in needed]
+            for batch in file.iter_batches(batch_size=1000, columns=asked):
+                columns = {name: batch.column(name).to_pylist() for name in batch.schema.names}
+                unread = [None] * batch.num_rows
+                for cells in zip(*(columns.get(name, unread) for name in names), strict=True):
                     yield [_text(cell) for cell in cells]
     except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:  # the last two of single cells
         raise CodedError("E_LABELS", f"{table.name} cannot be read as a Parquet table: {error}") from error

@@ -18,7 +18,7 @@ from funduscope.atomic import write_atomically, write_json
 from funduscope.batch.batch_html import page
 from funduscope.batch.columns import LESION_COLUMNS, Column, finding_columns, measure_columns, place_columns
 from funduscope.batch.patients import PATIENT_COLUMNS, patient_rows, sorting_key
-from funduscope.batch.photo_list import PhotoList, open_list
+from funduscope.batch.photo_list import PhotoList, TablePhotos, open_list
 from funduscope.batch.reader import ReadingSettings, places_without_files, remove_old_files
 from funduscope.batch.readers import Job, read_all
 from funduscope.batch.store import Result, Store
@@ -97,8 +97,8 @@ def run_batch(
         else:
             answers = read_all(_jobs(photos, store), min(processes, total), reading, store.ended_its_process)
         for done, (place, results) in enumerate(answers if total else (), 1):
-            if any(one.code == "E_NOT_FOUND" for one in results) and not source.exists():
-                says = f"{source} is not there any more: run the same command again as soon as it is"
+            if any(one.code == "E_NOT_FOUND" for one in results) and (gone := _gone(source, photos, store, place)):
+                says = f"{gone} is not there any more: run the same command again as soon as it is"
                 raise CodedError("E_NOT_FOUND", says)
             _check_model(results, model)
             store.put(place, results)
@@ -115,6 +115,18 @@ def run_batch(
         run |= {"last_run": {"photos": total, "seconds": round(time.monotonic() - began, 1)}}
         write_json(out / "run.json", run)
     return run
+
+
+def _gone(source: Path, photos: PhotoList, store: Store, place: str) -> Path | None:
+    """What is not there any more: the source, or the folder of a photo that was there when a table was listed."""
+    if not source.exists():
+        return source
+    if not isinstance(photos, TablePhotos) or not store.count(
+        "select version != '' from photos where place = ?", place
+    ):
+        return None
+    folder = photos.content(place).parent
+    return None if folder.exists() else folder
 
 
 def _check_model(results: Sequence[Result], model: Model) -> None:

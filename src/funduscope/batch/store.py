@@ -10,6 +10,7 @@ import json
 import sqlite3
 import time
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ TRIES: Final = 2
 Rows = Iterator[dict[str, Any]]
 
 _COMMIT_S: Final = 1.0
-_LISTED: Final = "select count(*) from photos where position >= 0"
+_THERE: Final = "select count(*) from photos where version != ''"
 _TABLES: Final = f"""
 create table if not exists settings (name text primary key, value text not null);
 create table if not exists photos (
@@ -109,26 +110,19 @@ class Store:
         retry_failed: all others that failed, too.
 
         A photo that is listed with a problem is never to be read. What is known of photos that were listed earlier and
-        are not any more is removed. All of it happens or nothing. Raises `CodedError` if none of those that were
-        listed earlier is: E_NOT_FOUND if no other is either, since their folder may be on a disk that is not there,
-        E_CONFIG if others are, which belong into a folder of their own; and so do photos of which some have an
-        earlier one's name, if others of the earlier ones are missing and none is as it was: cameras number anew.
+        are not any more is removed. All of it happens or nothing. Raises `CodedError` if none of the earlier photos is
+        as it was: E_NOT_FOUND if none is there, since their disk may be away; E_CONFIG if some are gone, or if every
+        one of several has another size, though the names are the same. Cameras number anew: other photos belong into
+        a folder of their own.
         """
         with self._file:
             if retry_failed:  # before the list is read, which closes again what has a problem
                 failed = "select place from results where state = 'failed'"
                 self._file.execute(f"update photos set is_done = 0, tries = 0 where place in ({failed})")
             self._file.execute("update photos set position = -1")
-            earlier, unchanged = self.count("select count(*) from photos"), 0
-            for position, photo in enumerate(photos):
-                unchanged += self._take(position, photo)
-            missing = self.count("select count(*) from photos where position < 0")
-            if missing and not unchanged:
-                if not self.count(_LISTED):
-                    says = f"no photo is there any more, and {earlier} were: is their disk there? Nothing was changed"
-                    raise CodedError("E_NOT_FOUND", says)
-                says = f"the folder holds a batch of {earlier} photos: some are gone, none is as it was"
-                raise CodedError("E_CONFIG", f"{says}: name another folder")
+            earlier = self.count(_THERE)
+            since = Counter(self._take(position, photo) for position, photo in enumerate(photos))
+            self._check_same_photos(earlier, since)
             self._file.execute("delete from photos where position < 0")
             faults = "select place from results where code in ('E_MEMORY', 'E_DISK', 'E_CONFIG')"
             self._file.execute(f"update photos set is_done = 0 where place in ({faults})")
@@ -136,6 +130,19 @@ class Store:
             self._file.execute(f"update photos set is_done = 0 where version != '' and place in ({absent})")
             self._file.execute("delete from results where place not in (select place from photos where is_done)")
         return self.count("select count(*) from photos where not is_done")
+
+    def _check_same_photos(self, earlier: int, since: Mapping[str, int]) -> None:
+        """Raises as `update` says. earlier: how many photos were there. since: what `_take` says of them, counted."""
+        if not earlier or since["same"]:
+            return
+        if not self.count(f"{_THERE} and position >= 0"):
+            says = f"no photo is there any more, and {earlier} were: is their disk there? Nothing was changed"
+            raise CodedError("E_NOT_FOUND", says)
+        are_gone = since["copied"] + since["other"] < earlier
+        if are_gone or (earlier > 1 and not since["copied"]):
+            became = "some are gone, none is as it was" if are_gone else "each of these names has another file now"
+            says = f"the folder holds a batch of {earlier} photos: {became}"
+            raise CodedError("E_CONFIG", f"{says}: name another folder")
 
     def read_again(self, places: Iterable[str]) -> int:
         """Forgets what became of these photos, and returns how many are to be read with them."""
@@ -145,8 +152,9 @@ class Store:
                 self._file.execute("delete from results where place = ?", (place,))
         return self.count("select count(*) from photos where not is_done")
 
-    def _take(self, position: int, photo: ListedPhoto) -> bool:
-        """Takes one photo, and returns whether it was listed earlier and is unchanged."""
+    def _take(self, position: int, photo: ListedPhoto) -> str:
+        """Takes one photo, and returns what became of it if it was there earlier: "same", "copied" (of the same size,
+        but with another date), "other", or "gone"; "new" if it was not there."""
         before = self._file.execute("select version from photos where place = ?", (photo.place,)).fetchone()
         start, size = (photo.entry.start, photo.entry.size_bytes) if photo.entry else (None, None)
         known = [(photo.known or {}).get(name, "") for name in KNOWN]
@@ -162,7 +170,12 @@ class Store:
         if photo.problem:
             code, says = photo.problem
             self._replace_results(photo.place, [Result(Path(photo.place).name, "failed", code, says)])
-        return before == (photo.version,)
+        if before is None or not before[0]:
+            return "new"
+        if not photo.version:
+            return "gone"
+        is_size_same = photo.entry is None and before[0].split()[0] == photo.version.split()[0]
+        return "same" if before[0] == photo.version else "copied" if is_size_same else "other"
 
     def waiting(self) -> Iterator[tuple[str, ArchiveEntry | None]]:
         """The photos to be read, in order, each once. Results may be put meanwhile."""

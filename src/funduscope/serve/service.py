@@ -55,7 +55,15 @@ class CutOffProtocol(H11Protocol):
         super().on_response_complete()
         if self.cycle is answered and not self.transport.is_closing():
             self._stop(self._head_timer)
-            self._head_timer = self.loop.call_later(HEAD_S, self.transport.abort)
+            self._head_timer = self.loop.call_later(HEAD_S, self._end_unless_taken, self._unread())
+
+    def _end_unless_taken(self, before: int) -> None:
+        """Ends a connection without a further request, unless its client still takes the answer and is not slow."""
+        left = self._unread()
+        if 0 < left <= before - UNREAD_BYTES:
+            self._head_timer = self.loop.call_later(UNREAD_S, self._end_unless_taken, left)
+        else:
+            self.transport.abort()
 
     def pause_writing(self) -> None:
         super().pause_writing()

@@ -56,7 +56,10 @@ class Thresholds {
       const value = make("span", { class: "dim" });
       const slider = make("input", { type: "range", min: 1, max: 99, "data-threshold": one.code, "aria-label": `${data.words.thresholds}: ${name}` });
       slider.addEventListener("input", () => this.show(one.code));
-      slider.addEventListener("change", () => this.settle(one.code));
+      // A slider that is released where it began changes nothing and sends no "change".
+      for (const end of ["change", "pointerup", "pointercancel", "blur"]) {
+        slider.addEventListener(end, () => this.moved === one.code && this.settle(one.code));
+      }
       this.rows.set(one.code, { slider, value });
       return make("li", {}, [make("span", { class: "named" }, [make("span", { text: name }), value]), slider]);
     }));
