@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -25,6 +26,7 @@ from tests.cli.conftest import CARD, write_model
 from funduscope.imaging.find_photos import find_photos
 from funduscope.inference.loading import load
 from funduscope.report.results_folder import OutputOptions, earlier_results, new_folder, places_in
+from funduscope.report.write import is_result
 from funduscope.testing.drawn_eyes import draw_eye
 
 Command = Callable[..., tuple[int, str, str]]
@@ -341,6 +343,36 @@ def test_the_other_eye_is_no_result_of_the_first(save_eye: Save, tmp_path: Path,
     (tmp_path / folder / "findings.json").write_text(json.dumps({"photo": {"name": f"{patient}_OD.tif"}}))
     save_eye(tmp_path / folder / f"{patient}_OD_MA.tif")
     assert [path.relative_to(tmp_path).as_posix() for path in find_photos([tmp_path])] == photos
+
+
+def test_both_eyes_next_to_an_answer_for_one_are_photos(save_eye: Save, tmp_path: Path):
+    """In a folder that is named as they begin."""
+    photos = ["P17/P17_OD.tif", "P17/P17_OS.tif"]
+    for name in (*photos, "P17/P17_OD_MA.tif", "eye/eye.tif", "eye/eye_MA.tif", "eye/eye_OS.tif", "eye/eye_HE.tif"):
+        save_eye(tmp_path / name)
+    (tmp_path / "P17/findings.json").write_text(json.dumps({"photo": {"name": "P17_OD.tif"}}))
+    (tmp_path / "eye/findings.json").write_text(json.dumps({"photo": {"name": "eye.tif"}}))
+    (tmp_path / "eye/settings.json").write_text(json.dumps({"files": {"findings.json": 1, "eye_MA.tif": 1}}))
+    found = [path.relative_to(tmp_path).as_posix() for path in find_photos([tmp_path])]
+    assert found == [*photos, "eye/eye.tif", "eye/eye_HE.tif", "eye/eye_OS.tif"], "its own list says what a result is"
+    assert not is_result(tmp_path / "P17"), "so they are not replaced by a later answer either"
+
+
+def test_what_may_not_be_opened_is_told_and_does_not_end_the_rest(
+    save_eye: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A folder whose names may be read and nothing else, and a camera's DICOM file without a suffix."""
+    open_photo = save_eye(tmp_path / "b.jpg")
+    (tmp_path / "closed" / "sub").mkdir(parents=True)
+    for name in ("IM0001", "notes.txt"):
+        (tmp_path / name).write_bytes(b"")
+
+    def refuse(path: Path, *given: Any) -> Any:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_symlink", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
+    assert find_photos([tmp_path]) == [tmp_path / "IM0001", open_photo]
 
 
 def test_results_are_no_photos_wherever_they_lie(command: Command, tiny: Path, save_eye: Save, tmp_path: Path):

@@ -202,6 +202,8 @@ def test_what_macos_leaves_beside_a_photo_is_none(downloads: Path, tmp_path: Pat
     before = eophtha.read(tmp_path / "set")
     for part in ("MA/E0000404", "healthy/E0000555"):
         (tmp_path / "set/e_optha_MA" / part / "._C0021833.jpg").write_bytes(b"no photo")
+    (tmp_path / "set/__MACOSX").mkdir()
+    assert eophtha.recognize(tmp_path / "set")
     assert [case.key for case in eophtha.read(tmp_path / "set")] == [case.key for case in before]
 
 

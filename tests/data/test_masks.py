@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -153,7 +154,7 @@ XMP = b"""<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.
 <rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/></rdf:RDF></x:xmpmeta>"""
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
 def test_what_no_viewer_takes_for_an_orientation_turns_neither_photo_nor_mask(kind: str, tmp_path: Path) -> None:
     """Pillow turns images by XMP data, and by an EXIF block that ImageMagick wrote as a PNG's text."""
     shown, file, texts = np.zeros((300, 400), np.uint8), tmp_path / f"eye.{kind.lower()}", PngInfo()
@@ -162,14 +163,52 @@ def test_what_no_viewer_takes_for_an_orientation_turns_neither_photo_nor_mask(ki
     turned[0x0112] = 6
     block = b"Exif\0\0" + turned.tobytes().removeprefix(b"Exif\0\0")
     texts.add_text("Raw profile type exif", f"\nexif\n{len(block):8d}\n{block.hex()}\n", zip=True)
-    how = {"pnginfo": texts} if kind == "PNG" else {"xmp": XMP, "quality": 95}
+    how = {"PNG": {"pnginfo": texts}, "JPEG": {"xmp": XMP, "quality": 95}, "TIFF": {"tiffinfo": {700: XMP}}}[kind]
     Image.fromarray(shown).convert("RGB").save(file, kind, **how)
     with Image.open(file) as image:
         assert ImageOps.exif_transpose(image).size == (300, 400), "Pillow turns it"
     with Image.open(file) as image:
         assert Photo.open(image).pixels.shape[:2] == Photo.open(file).pixels.shape[:2] == size_of(file) == (300, 400)
-    if kind == "PNG":
-        assert np.array_equal(read_mask(file), shown > 0)
+    with Image.open(file) as image:
+        if kind == "JPEG":
+            assert Photo.open(image.convert("RGB")).pixels.shape[:2] == (300, 400), "what is made of it neither"
+        else:
+            assert np.array_equal(read_mask(file), shown > 0)
+
+
+def test_an_orientation_behind_a_png_s_pixels_counts_for_photo_size_and_mask(tmp_path: Path) -> None:
+    shown, file, turned, texts = np.zeros((400, 300), np.uint8), tmp_path / "eye.png", Image.Exif(), PngInfo()
+    shown[30:90, 40:70] = 255
+    turned[0x0112] = 6
+    exif = b"eXIf" + turned.tobytes().removeprefix(b"Exif\0\0")
+    chunk = (len(exif) - 4).to_bytes(4, "big") + exif + zlib.crc32(exif).to_bytes(4, "big")
+    texts.add_text("note", "x" * 2_000_000, zip=True)  # more than Pillow takes by itself
+    for how, mode in (({"pnginfo": texts}, "RGB"), ({}, "L")):
+        Image.fromarray(np.rot90(shown)).convert(mode).save(file, **how)
+        file.write_bytes(file.read_bytes()[:-12] + chunk + file.read_bytes()[-12:])
+        assert size_of(file) == (400, 300)
+        if mode == "RGB":
+            assert Photo.open(file).pixels.shape[:2] == (400, 300)
+    assert np.array_equal(read_mask(file), shown > 0)
+
+
+def test_a_mask_that_is_damaged_in_any_way_is_named(drawn: np.ndarray, tmp_path: Path) -> None:
+    path = tmp_path / "mask.tif"
+    Image.fromarray(drawn.astype(np.uint8) * 255, "L").save(path)
+    data = bytearray(path.read_bytes())
+    at = data.index((273).to_bytes(2, "little") + b"\x04\0")  # where its pixels lie, as a text
+    data[at + 2] = 2
+    path.write_bytes(data)
+    with pytest.raises(LabelError, match=r"mask\.tif cannot be read"):
+        read_mask(path)
+
+
+def test_a_palette_of_several_colors_on_white_marks_what_is_not_white(drawn: np.ndarray, tmp_path: Path) -> None:
+    other = np.roll(drawn, 9, axis=0) & ~drawn
+    image = Image.fromarray(drawn.astype(np.uint8) + other.astype(np.uint8) * 2, "L").copy()
+    image.putpalette([255, 255, 255, 0, 0, 0, 0, 160, 0])
+    image.save(tmp_path / "mask.png")
+    assert np.array_equal(read_mask(tmp_path / "mask.png"), drawn | other)
 
 
 @pytest.mark.parametrize("quantized", [True, False])

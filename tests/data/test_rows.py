@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -147,6 +148,16 @@ def test_a_workbook_that_would_fill_the_memory_is_refused(cell: str, message: st
     write_xlsx(tmp_path / "markups.xlsx", f'<row r="1"><c r="{cell}" t="str"><v>{content}</v></c></row>')
     with pytest.raises(LabelError, match=message):
         read_sheet(tmp_path / "markups.xlsx")
+
+
+@pytest.mark.parametrize("given", [("<c ", "<x:c "), ("worksheets/", "sheets/")])
+def test_so_is_one_that_is_written_in_a_rarer_way(given: tuple[str, str], tmp_path: Path) -> None:
+    write_xlsx(tmp_path / "plain.xlsx", '<row r="1"><c r="XFD1048576" t="str"><v>1</v></c></row>')
+    with zipfile.ZipFile(tmp_path / "plain.xlsx") as old, zipfile.ZipFile(tmp_path / "rare.xlsx", "w") as new:
+        for name in old.namelist():
+            new.writestr(name.replace(*given), old.read(name).decode().replace(*given))
+    with pytest.raises(LabelError, match="1,048,576 rows"):
+        read_sheet(tmp_path / "rare.xlsx")
 
 
 def test_what_is_no_workbook_says_so(tmp_path: Path) -> None:

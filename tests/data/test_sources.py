@@ -106,6 +106,23 @@ def test_what_is_no_data_says_what_was_found_and_what_to_do(several: Path, tmp_p
         read_data([])
 
 
+def test_a_folder_that_may_not_be_read_is_no_data_set(several: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as lost+found, next to the data sets on a disk of their own."""
+    before = [case.key for case in read_data(several)]
+    (several / "lost+found").mkdir()
+    iterdir, is_dir = Path.iterdir, Path.is_dir
+
+    def refused(path: Path) -> None:
+        if path.name == "lost+found" or path.parent.name == "lost+found":
+            raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", lambda path: refused(path) or iterdir(path))
+    monkeypatch.setattr(Path, "is_dir", lambda path: path.name == "lost+found" or (refused(path) or is_dir(path)))
+    assert [case.key for case in read_data(several)] == before
+    with pytest.raises(LabelError, match=r"lost\+found cannot be read \(Permission denied\)"):
+        read_data(several / "lost+found")
+
+
 def test_a_broken_labels_file_is_not_mistaken_for_no_data(several: Path) -> None:
     (several / "eyes/labels.csv").write_text("image,patient,eye,dr,quality\n10_left,10,L,9,good\n")
     with pytest.raises(LabelError, match=r"eyes/labels\.csv, row 2, column dr: is '9'"):

@@ -7,16 +7,18 @@ of 127). One is RGBA with alpha 255 everywhere (the maximum over four channels m
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from funduscope.data.case import LabelError
-from funduscope.i18n.errors import PhotoError
+from funduscope.i18n.errors import PhotoError, refuse_machine_fault
 from funduscope.imaging.dicom_file import HEAD_BYTES, is_dicom, read_attributes, read_dicom
-from funduscope.imaging.file_headers import orientation_of
+from funduscope.imaging.file_headers import png_size, without_xmp_orientation
 from funduscope.imaging.limits import LIMITS
+from funduscope.imaging.pillow_images import orientation_of
 from funduscope.vocabulary import VOTERS
 
 _FORMATS = ("PNG", "TIFF")
@@ -54,18 +56,21 @@ def marked(values: np.ndarray, palette: np.ndarray | None) -> np.ndarray:
 
 
 def in_color(indices: np.ndarray, palette: np.ndarray) -> np.ndarray:
-    """(H, W) bool of a palette image: where its color is not black. Programs order palettes as they like: white may
-    stand at index 0. Of two colors of which none is black, and of black on white, the rarer counts; of a palette
-    without colors, the indices above zero.
+    """(H, W) bool of a palette image: where its color is not black; of one drawn on white, where it is not white.
+    Programs order palettes as they like: white may stand at index 0. Of two colors of which none is black the rarer
+    counts; of a palette without colors, the indices above zero.
 
     indices: (H, W) uint8. palette: (N, 3), as of `palette_of`.
     """
     colored = np.ones(256, bool)
     colored[: len(palette)] = palette.any(axis=1)
     inside = colored[indices]
-    used = np.unique(indices)
-    on_white = bool((palette[used[used < len(palette)]] == 255).all(axis=1).any()) and inside.mean() > 0.5
-    if len(used) == 2 and (on_white or inside.all()):  # no structure covers most of a photo
+    is_white = np.zeros(256, bool)
+    is_white[: len(palette)] = (palette == 255).all(axis=1)
+    white, used = is_white[indices], np.unique(indices)
+    if 0.5 < white.mean() < 1:  # no structure covers most of a photo
+        return ~white
+    if len(used) == 2 and inside.all():
         return indices == (used[1] if (indices == used[0]).mean() >= 0.5 else used[0])
     return inside if inside.any() else indices > 0
 
@@ -81,8 +86,9 @@ def stored_values(image: Image.Image) -> np.ndarray:
     Of a TIFF of one bit in which 0 is white, those with fewer pixels are 1: some programs mean the ones (which are
     shown black), others what is shown white. No structure covers most of a photo.
     """
-    values = np.asarray(ImageOps.exif_transpose(image) if orientation_of(image) > 1 else image)
     is_reversed = image.mode == "1" and image.format == "TIFF" and image.getexif().get(_PHOTOMETRIC) == 0
+    image.load()
+    values = np.asarray(ImageOps.exif_transpose(image) if orientation_of(image) > 1 else image)
     return ~values if is_reversed and values.mean() > 0.5 else values
 
 
@@ -111,11 +117,17 @@ def size_of(path: Path, *, mask: bool = False) -> tuple[int, int]:
         return size
     formats = _FORMATS if mask else ("JPEG", *_FORMATS)
     try:
+        with path.open("rb") as file:
+            if file.read(4) == b"\x89PNG":
+                file.seek(0)
+                width, height = png_size(file)
+                return height, width
         with Image.open(path, formats=formats) as image:
-            # Pillow gives the upright size of a TIFF, and the stored one of the others.
+            # Pillow gives the upright size of a TIFF, and the stored one of a JPEG.
             turned = image.format != "TIFF" and orientation_of(image) in _TURNED
             return (image.width, image.height) if turned else (image.height, image.width)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except Exception as error:  # decoders raise anything on damaged files
+        refuse_machine_fault(error)
         expected = f"{', '.join(formats[:-1])} or {formats[-1]}"
         raise LabelError(f"{path.name} cannot be opened as a {expected} image{_why(error)}.") from error
 
@@ -158,8 +170,9 @@ def _why(error: Exception) -> str:
 def _values(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     """(H, W) or (H, W, planes) of the stored numbers, upright, alpha left out; and the palette, if there is one."""
     try:
-        # Opened here: Pillow maps the file of a path, and gives a turned TIFF the wrong size.
-        with path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
+        # Read here: Pillow maps the file of a path, and gives a turned TIFF the wrong size.
+        file = io.BytesIO(without_xmp_orientation(path.read_bytes()))
+        with Image.open(file, formats=_FORMATS) as image:
             if image.width * image.height > LIMITS.max_pixels:
                 most = LIMITS.max_pixels // 1_000_000
                 raise LabelError(f"The mask {path.name} has more than {most} million pixels.")
@@ -171,7 +184,8 @@ def _values(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
         raise LabelError(f"The mask {path.name} is not there (looked in {path.parent}).") from error
     except LabelError:
         raise
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except Exception as error:  # decoders raise anything on damaged files
+        refuse_machine_fault(error)
         raise LabelError(f"The mask {path.name} cannot be read; expected a whole PNG or TIFF{_why(error)}.") from error
     if has_alpha:
         values = values[..., :-1]

@@ -25,8 +25,8 @@ from funduscope.vocabulary import GRADES
 
 SHEET_SUFFIXES = (".csv", ".xlsx")
 _MAX_BYTES: Final = 200_000_000
-_MAX_CELLS: Final = 10_000_000
-_CELL: Final = re.compile(rb"""<c\b[^>]*\br=["']([A-Z]{1,3})(\d{1,7})["']""")
+_MAX_CELLS: Final = 2_000_000
+_CELL: Final = re.compile(rb"""<(?:[\w.-]+:)?c\b[^>]*\br=["']([A-Z]{1,3})(\d{1,7})["']""")
 
 # Words of label files for an eye (OD and OS are Latin abbreviations of right and left) and for a photo's quality.
 EYES: Final[dict[str, Laterality]] = {
@@ -243,15 +243,12 @@ def _check_workbook(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         if sum(entry.file_size for entry in archive.infolist()) > _MAX_BYTES:
             raise LabelError(f"The workbook has more than {_MAX_BYTES // 1_000_000} MB; expected a table of labels.")
-        for name in archive.namelist():
-            if name.startswith("xl/worksheets/"):
-                places = [match.groups() for match in _CELL.finditer(archive.read(name))]
-                rows, columns = max((int(row) for _, row in places), default=0), {column for column, _ in places}
-                width = max(
-                    (reduce(lambda n, letter: 26 * n + letter - 64, column, 0) for column in columns), default=0
-                )
-                if rows * width > _MAX_CELLS:
-                    raise LabelError(f"A sheet names {rows:,} rows and {width:,} columns; expected a table of labels.")
+        for name in archive.namelist():  # a sheet may lie anywhere
+            places = [match.groups() for match in _CELL.finditer(archive.read(name))]
+            rows, columns = max((int(row) for _, row in places), default=0), {column for column, _ in places}
+            width = max((reduce(lambda n, letter: 26 * n + letter - 64, column, 0) for column in columns), default=0)
+            if rows * width > _MAX_CELLS:
+                raise LabelError(f"A sheet names {rows:,} rows and {width:,} columns; expected a table of labels.")
 
 
 def _cell_text(cell: object) -> str:
@@ -317,10 +314,12 @@ def _decoded(data: bytes, faults: list[Fault]) -> str:
 def _header(number: int, cells: list[str], faults: list[Fault]) -> list[str]:
     """The columns' names; of two columns with one name the first keeps it."""
     names: list[str] = []
+    seen = set[str]()
     for cell in cells:
-        if cell and cell in names:
+        if cell and cell in seen:
             faults.append(Fault(f"The column {cell} stands there twice; expected each once.", number, cell))
-        names.append("" if cell in names else cell)
+        names.append("" if cell in seen else cell)
+        seen.add(cell)
     return names
 
 

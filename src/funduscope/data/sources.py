@@ -9,6 +9,7 @@ import os
 import pkgutil
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -83,10 +84,13 @@ def _read(path: Path) -> list[Case]:
         return table.read(path)
     if not path.is_dir():
         raise LabelError(f"{path} is not there; expected a data set's folder, a folder of several, or a table (.csv).")
+    try:
+        children = [child for child in sorted(path.iterdir()) if child.is_dir() and not child.name.startswith(".")]
+    except OSError as error:
+        raise LabelError(f"{path} cannot be read ({error.strerror}): check its permissions.") from error
     reader = _reader(path)
     if reader is not None:
         return reader.read(path)
-    children = [child for child in sorted(path.iterdir()) if child.is_dir() and not child.name.startswith(".")]
     readers = [(child, reader) for child in children if (reader := _reader(child)) is not None]
     if not readers:
         raise _unrecognized(path)
@@ -94,7 +98,12 @@ def _read(path: Path) -> list[Case]:
 
 
 def _reader(folder: Path) -> ModuleType | None:
-    return next((reader for reader in READERS.values() if reader.recognize(folder)), None)
+    """The reader that recognizes a folder; None also for one that may not be read, such as a disk's lost+found."""
+    for reader in READERS.values():
+        with suppress(OSError):
+            if reader.recognize(folder):
+                return reader
+    return None
 
 
 def _unrecognized(path: Path) -> LabelError:

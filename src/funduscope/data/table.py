@@ -52,7 +52,7 @@ def read(path: Path) -> list[Case]:
             if first.setdefault(resolved, row.number) != row.number:
                 raise row.error("path", f"{case.name} is also in row {first[resolved]}; expected one row a photo")
             patient = patient_name(row.text("patient"))
-            if patient.isdecimal() and (other := spelled.setdefault(str(int(patient)), patient)) != patient:
+            if patient.isdecimal() and (other := spelled.setdefault(patient.lstrip("0"), patient)) != patient:
                 says = f"is {patient!r}, and {other!r} in an earlier row: spell one patient in one way"
                 raise row.error("patient", says)
             if folds.setdefault(case.visit, case.fold) != case.fold:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import warnings
@@ -20,6 +21,8 @@ from funduscope.data.table import NONE_WORD, spelled_as_stored
 from funduscope.doctor.columns import EXPERT_CODES, plain
 from funduscope.doctor.inventory import Inventory, PhotoIndex
 from funduscope.doctor.label_rows import LabelRows
+from funduscope.i18n.errors import refuse_machine_fault
+from funduscope.imaging.file_headers import without_xmp_orientation
 from funduscope.imaging.limits import LIMITS
 from funduscope.vocabulary import CODES, STRUCTURES, VOTERS
 
@@ -152,12 +155,14 @@ def read_stored(path: Path) -> Stored | str:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of damaged files; the checks report what is wrong
-            with path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:  # see data/masks.py
+            file = io.BytesIO(without_xmp_orientation(path.read_bytes()))  # see data/masks.py
+            with Image.open(file, formats=_FORMATS) as image:
                 if image.width * image.height > LIMITS.max_pixels:
                     return f"It has more than {LIMITS.max_pixels // 1_000_000} million pixels."
                 kind, mode = image.format or "", image.mode
                 values, palette = stored_values(image), palette_of(image)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except Exception as error:  # decoders raise anything on damaged files
+        refuse_machine_fault(error)
         return f"It cannot be opened as an image ({str(error).rstrip('.') or type(error).__name__})."
     return _stored(mode, kind, values, palette)
 

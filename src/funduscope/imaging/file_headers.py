@@ -12,12 +12,9 @@ import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import BinaryIO, Final
 
 from funduscope.i18n.errors import PhotoError
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 EXPECTED: Final = "expected a JPEG, PNG, TIFF or DICOM photograph"
 
@@ -66,8 +63,8 @@ class Header:
     `quality`: of a JPEG, 1 to 100 as usual encoders count, by its first table; None if it has none.
     `has_straight_alpha`: whether a fourth channel, where there is one, is transparency that the colors were not
     multiplied by.
-    `data` is what to decode: the file, a PNG without its metadata, a TIFF marked as upright (decoders differ in whether
-    they turn one).
+    `data` is what to decode: the file, a PNG without its metadata, a TIFF marked as upright, in its XMP data too
+    (decoders differ in whether they turn one).
     """
 
     kind: str
@@ -163,7 +160,7 @@ def _jpeg(data: bytes) -> Header:
                 raise _damaged("JPEG", "its frame header")
             size = struct.unpack(">BHHB", payload[:6])
         elif marker == 0xE1 and payload.startswith(_EXIF) and orientation is None:
-            orientation = _exif_orientation(payload)
+            orientation = exif_orientation(payload)
         elif marker == 0xDB and quality is None:
             quality = _jpeg_quality(payload)
         elif marker == 0xDA:
@@ -227,7 +224,7 @@ def _png(data: bytes) -> Header:
         elif name == b"acTL" and end - start >= 4:
             pages = int.from_bytes(data[start : start + 4], "big")
         elif name == b"eXIf" and orientation is None:
-            orientation = _exif_orientation(data[start:end])
+            orientation = exif_orientation(data[start:end])
         elif name in (b"zTXt", b"iTXt", b"iCCP"):
             expanded += _expanded_size(name, data[start:end])
             if expanded > MAX_METADATA_BYTES:
@@ -236,6 +233,23 @@ def _png(data: bytes) -> Header:
         raise _damaged("PNG", "its header")
     width, height, bits, color = shape
     return Header("PNG", width, height, bits, _PNG_SAMPLES[color], pages, orientation or 1, b"".join(kept))
+
+
+def png_size(file: BinaryIO) -> tuple[int, int]:
+    """(width, height) of a PNG's upright image, without reading its pixels. Raises `PhotoError` if it is no PNG."""
+    start = file.read(33)
+    if len(start) < 33 or start[:8] != b"\x89PNG\r\n\x1a\n" or start[12:16] != b"IHDR":
+        raise _damaged("PNG", "its header")
+    width, height = struct.unpack(">II", start[16:24])
+    for _ in range(MAX_CHUNKS):
+        size, name = struct.unpack(">I4s", file.read(8).ljust(8, b"\0"))
+        if name == b"eXIf":
+            is_turned = (exif_orientation(file.read(min(size, MAX_METADATA_BYTES))) or 1) > 4
+            return (height, width) if is_turned else (width, height)
+        if name in (b"IEND", b"\0\0\0\0"):
+            break
+        file.seek(size + 4, 1)
+    return width, height
 
 
 def _too_much_metadata(kind: str) -> PhotoError:
@@ -262,7 +276,7 @@ def _expanded_size(name: bytes, payload: bytes) -> int:
 
 _TIFF_TYPES: Final = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
 _TIFF_INTEGERS: Final = {1: "B", 3: "H", 4: "I"}
-_ORIENTATION: Final = 274
+ORIENTATION: Final = 274
 _TIFF_SINGLE: Final = (256, 257, 259, 262, 274, 277, 278, 284, 322, 323)
 _EXIF: Final = b"Exif\0\0"
 _COMPRESSIONS: Final = {1: "none", 5: "LZW", 8: "deflate", 32946: "deflate", 32773: "PackBits"}
@@ -303,7 +317,7 @@ def _tiff_tags(data: bytes) -> tuple[dict[int, tuple[int, ...]], int]:
     return tags, following
 
 
-def _exif_orientation(blob: bytes) -> int | None:
+def exif_orientation(blob: bytes) -> int | None:
     """The orientation in an EXIF block, 1 (upright) where it has none; None if it is no such block."""
     blob = blob.removeprefix(_EXIF)
     if blob[:4] not in (b"II*\0", b"MM\0*"):
@@ -313,21 +327,15 @@ def _exif_orientation(blob: bytes) -> int | None:
         order, entries = _directory(blob)
         for entry in entries:
             tag, kind, values = struct.unpack_from(order + "HHI", blob, entry)
-            if tag == _ORIENTATION and kind in _TIFF_INTEGERS and values == 1:
+            if tag == ORIENTATION and kind in _TIFF_INTEGERS and values == 1:
                 value = struct.unpack_from(order + _TIFF_INTEGERS[kind], blob, entry + 8)[0]
                 said = value if 1 <= value <= 8 else said
     return said
 
 
-def orientation_of(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8, of an image that Pillow has opened, or of one in memory.
-
-    Of a JPEG or PNG only the file's EXIF block counts, as in `read_header` and in browsers. Pillow by itself also takes
-    what XMP data or a PNG's texts state.
-    """
-    if image.format in ("JPEG", "PNG"):
-        return _exif_orientation(image.info.get("exif", b"")) or 1
-    return image.getexif().get(_ORIENTATION, 1)
+def without_xmp_orientation(data: bytes) -> bytes:
+    """A TIFF without the orientation that its XMP data state: Pillow would turn the image by it as it decodes."""
+    return data.replace(b"tiff:Orientation", b"tiff_Orientation") if data[:4] in (b"II*\0", b"MM\0*") else data
 
 
 def _tiff(data: bytes) -> Header:
@@ -360,9 +368,9 @@ def _tiff(data: bytes) -> Header:
     tile = first(322, 0) * first(323, 0)
     if tile > max(4 * width * height, 1 << 22):
         raise _damaged("TIFF", "its tiles are far larger than its picture")
-    orientation = first(_ORIENTATION, 1)
+    orientation = first(ORIENTATION, 1)
     orientation = orientation if 1 <= orientation <= 8 else 1
-    upright = data if orientation == 1 else _marked_upright(data)
+    upright = without_xmp_orientation(data if orientation == 1 else _marked_upright(data))
     pages, has_straight_alpha = 2 if following else 1, extra == _STRAIGHT_ALPHA
     return Header("TIFF", width, height, bits, samples, pages, orientation, upright, has_straight_alpha)
 
@@ -373,6 +381,6 @@ def _marked_upright(data: bytes) -> bytes:
     changed = bytearray(data)
     for entry in entries:
         tag, kind = struct.unpack_from(order + "HH", data, entry)
-        if tag == _ORIENTATION and kind in _TIFF_INTEGERS:
+        if tag == ORIENTATION and kind in _TIFF_INTEGERS:
             struct.pack_into(order + _TIFF_INTEGERS[kind], changed, entry + 8, 1)
     return bytes(changed)

@@ -12,6 +12,7 @@ from typing import Final
 
 from funduscope.imaging.dicom_file import HEAD_BYTES, is_dicom
 from funduscope.imaging.photo_names import safe_stem
+from funduscope.vocabulary import CODES
 
 SIGNATURES: Final = (b"\xff\xd8\xff", b"\x89PNG", b"II*\0", b"MM\0*")
 OTHER_PICTURES: Final = frozenset({".bmp", ".gif", ".webp", ".heic", ".heif", ".avif", ".jp2", ".ppm"})
@@ -33,12 +34,9 @@ SETTINGS: Final = "settings.json"
 
 _RESULT_NAMES: Final = re.compile(r"(findings|settings)\.json|overlay\.png|report\.html|explanation_[a-z]+\.png")
 _RESULT_ENDINGS: Final = re.compile(
-    r"_(report\.pdf|sheet\.(html|pdf)|[A-Z]{2,}(\.tif|_prob\.png)|(SR|SEG|SC)\.dcm|fhir\.json)"
+    rf"_(report\.pdf|sheet\.(html|pdf)|({'|'.join(CODES)})(\.tif|_prob\.png)|(SR|SEG|SC)\.dcm|fhir\.json)"
 )
 """What names of a result's other files end in; they begin with the photo's name, made safe (photo_names.py)."""
-
-_HASH: Final = re.compile(r"(-[0-9a-f]{8}(-\d+)?|_[0-9a-f]{12})\Z")
-"""What the names of some folders of results end in: a hash that tells photos of one name apart."""
 
 
 def find_photos(sources: Iterable[Path | str], also: Callable[[Path], bool] = lambda path: False) -> list[Path]:
@@ -100,7 +98,13 @@ def _of_folder(top: Path, also: Callable[[Path], bool]) -> Iterator[Path]:
         closed: list[OSError] = []
         start = waiting.pop(0)
         for place, folders, files in os.walk(start, onerror=closed.append):
-            here, status = Path(place), Path(place).stat()
+            here = Path(place)
+            try:
+                status = here.stat()
+            except OSError as error:  # removed since it was listed
+                closed.append(error)
+                folders.clear()
+                continue
             known = (status.st_dev, status.st_ino) in seen  # a link led to it before, or to a folder above itself
             seen.add((status.st_dev, status.st_ino))
             if known:
@@ -110,7 +114,7 @@ def _of_folder(top: Path, also: Callable[[Path], bool]) -> Iterator[Path]:
                 is_result = results_in(here)
                 files[:] = [name for name in files if not is_result(name)]
             shown = sorted(name for name in folders if not name.startswith("."))
-            linked = [name for name in shown if (here / name).is_symlink()]
+            linked = [name for name in shown if _is_link(here / name)]
             waiting.extend(here / name for name in linked)
             folders[:] = [name for name in shown if name not in linked]
             paths = (here / name for name in sorted(files) if not name.startswith("."))
@@ -119,25 +123,44 @@ def _of_folder(top: Path, also: Callable[[Path], bool]) -> Iterator[Path]:
 
 
 def results_in(folder: Path) -> Callable[[str], bool]:
-    """Whether a file is one of the results in a folder, by its name: of every result, or the photo's and an ending.
+    """Whether a file is one of the results in a folder, by its name: by the folder's own list of them; without one, of
+    every result, or the photo's and an ending.
 
     Photos may lie in the same folder, even as x_OD.tif and x_OS.tif next to the results of one of them: what belongs to
-    these begins with the photo's name, made safe, or with the folder's, and goes on with a known ending.
+    these begins with the photo's name, made safe, or with the folder's if that is the photo's and a hash
+    (`ResultPlaces`), and goes on with a known ending.
     """
-    stems = {folder.name}
+    listed = listed_results(folder)
+    if listed is not None:
+        return listed.__contains__
+    stems = set[str]()
     with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
         name = json.loads((folder / RESULT).read_bytes())["photo"]["name"]
-        stems |= {Path(name).stem, safe_stem(name, set(), "")}
-    stems.add(_HASH.sub("", folder.name))
+        stem = safe_stem(name, set(), "")
+        stems = {Path(name).stem, stem, *([folder.name] if folder.name.startswith(f"{stem}-") else [])}
     return lambda name: (
         bool(_RESULT_NAMES.fullmatch(name))
-        or any(name.startswith(stem) and _RESULT_ENDINGS.fullmatch(name, len(stem)) for stem in stems if stem)
+        or any(name.startswith(stem) and _RESULT_ENDINGS.fullmatch(name, len(stem)) for stem in stems)
     )
+
+
+def listed_results(folder: Path) -> set[str] | None:
+    """The names of the results in a folder by their own list; None without one."""
+    with suppress(OSError, ValueError, LookupError, TypeError):
+        return {*json.loads((folder / SETTINGS).read_bytes())["files"], SETTINGS}
+    return None
+
+
+def _is_link(path: Path) -> bool:
+    try:
+        return path.is_symlink()
+    except OSError:  # in a folder whose names may be read and nothing else
+        return False
 
 
 def _is_photo(path: Path) -> bool:
     """Whether a file is a photo by content or by suffix, or is a link that leads nowhere. A device or pipe with such a
-    suffix counts, so that it is reported."""
+    suffix counts, so that it is reported, and so does a file that cannot be opened and has no suffix."""
     if path.name == DICOM_INDEX:
         return False
     is_named_so = path.suffix.lower() in SUFFIXES
@@ -148,8 +171,8 @@ def _is_photo(path: Path) -> bool:
             return True
         with path.open("rb") as file:
             return begins_like_photo(file.read(START_BYTES))
-    except OSError:
-        return is_named_so
+    except OSError:  # cameras name DICOM files without a suffix: none of them is missed silently
+        return is_named_so or not path.suffix
 
 
 def begins_like_photo(start: bytes) -> bool:

@@ -172,11 +172,13 @@ class Frame:
         left, top, right, bottom = self.transform.part
         field = self.field_of_view
         moved = FieldOfView(field.x_px - left, field.y_px - top, field.radius_px)
-        y, x = np.ogrid[: bottom - top, : right - left]
-        inside = np.hypot(x + 0.5 - moved.x_px, y + 0.5 - moved.y_px) <= moved.radius_px
+        cut = pixels[top:bottom, left:right].copy()
+        across = (np.arange(right - left) + 0.5 - moved.x_px) ** 2
+        for y, row in enumerate(cut):  # one by one: distances of all pixels would take more memory than the photo
+            row[across + (y + 0.5 - moved.y_px) ** 2 > moved.radius_px**2] = 0
         corner = {"left_px": self.transform.left_px - left, "top_px": self.transform.top_px - top}
         transform = replace(self.transform, **corner, width_px=right - left, height_px=bottom - top, part=None)
-        return pixels[top:bottom, left:right] * inside[..., None], Frame(self.image, transform, moved)
+        return cut, Frame(self.image, transform, moved)
 
 
 def frame(photo: Photo | np.ndarray, side_px: int) -> Frame:

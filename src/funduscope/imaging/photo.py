@@ -21,8 +21,9 @@ import simplejpeg
 from funduscope.i18n.errors import PhotoError, machine_fault
 from funduscope.i18n.messages import Message, message
 from funduscope.imaging.dicom_file import DicomFile, DicomStatements, is_dicom, read_dicom
-from funduscope.imaging.file_headers import Header, orientation_of, read_header
+from funduscope.imaging.file_headers import Header, read_header
 from funduscope.imaging.limits import LIMITS, Limits, check_bytes, read_file
+from funduscope.imaging.pillow_images import load, orientation_of
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -247,7 +248,7 @@ def _from_pil(image: object, name: str, limits: Limits) -> Photo:
         raise _no_photo(image)
     _check_size(*image.size, limits)
     try:
-        image.load()  # first: loading turns a TIFF upright and updates its orientation
+        load(image)  # first: loading turns a TIFF upright and updates its orientation
         orientation = orientation_of(image)
         pixels, notes = _rgb(image)
     except PhotoError:

@@ -8,7 +8,6 @@ import os
 import re
 import zipfile
 from collections.abc import Mapping
-from contextlib import suppress
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -18,7 +17,7 @@ import cv2
 import numpy as np
 
 from funduscope.atomic import replacing
-from funduscope.imaging.find_photos import RESULT, SETTINGS, results_in
+from funduscope.imaging.find_photos import RESULT, listed_results, results_in
 from funduscope.imaging.photo_names import safe_stem
 from funduscope.report.heatmap import exact_map_pictures
 from funduscope.report.html import report
@@ -150,21 +149,13 @@ def is_result(folder: Path) -> bool:
 def _foreign(folder: Path) -> list[str]:
     """The names of what is no photo's results in a folder."""
     entries = [entry for entry in folder.iterdir() if entry.is_dir() or not _DESKTOP.fullmatch(entry.name)]
-    listed = _listed(folder)
-    is_ours = results_in(folder) if listed is None else listed.__contains__
+    listed, is_ours = listed_results(folder), results_in(folder)
     foreign = [entry.name for entry in entries if entry.is_dir() or not is_ours(entry.name)]
     # A patient's own right and left eye may be named like masks (x_OD.tif): without a list only findings.json makes
     # them results.
     if not foreign and listed is None and not (folder / RESULT).is_file():
         foreign = [entry.name for entry in entries]
     return foreign
-
-
-def _listed(folder: Path) -> set[str] | None:
-    """The names of the results in the folder by their own list; None without one."""
-    with suppress(OSError, ValueError, LookupError, TypeError):
-        return {*json.loads((folder / SETTINGS).read_bytes())["files"], SETTINGS}
-    return None
 
 
 def _check_place(folder: Path) -> None:

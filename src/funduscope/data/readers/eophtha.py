@@ -29,7 +29,7 @@ def recognize(folder: Path) -> bool:
     """Whether the folder is this set's: `labels.csv` with its columns, or nothing but official parts."""
     if columns_of(folder / "labels.csv").issuperset(_COLUMNS):
         return True
-    children = [child for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")]
+    children = [child for child in folder.iterdir() if child.is_dir() and not is_hidden(child.name)]
     return bool(_parts(folder)) or (bool(children) and all(_parts(child) for child in children))
 
 
