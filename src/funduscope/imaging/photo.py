@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Final
 
 import cv2
@@ -319,6 +320,7 @@ def _jpeg(header: Header) -> tuple[np.ndarray, tuple[Message, ...]]:
     return _rgb(JpegImagePlugin.JpegImageFile(io.BytesIO(header.data)))
 
 
+_CV2_LEVEL: Final = Lock()
 _BAND: Final = 256
 """Rows of a photo that are computed at once."""
 
@@ -347,12 +349,13 @@ def _by_pillow(header: Header) -> tuple[np.ndarray, tuple[Message, ...]]:
 
 
 def _all_bits(data: bytes) -> np.ndarray | None:
-    level = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(0)  # no remarks on unusual tags on the terminal
-    try:
-        return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    finally:
-        cv2.utils.logging.setLogLevel(level)
+    with _CV2_LEVEL:  # photos are decoded in threads, and the level is the process's
+        level = cv2.utils.logging.getLogLevel()
+        cv2.utils.logging.setLogLevel(0)  # no remarks on unusual tags on the terminal
+        try:
+            return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        finally:
+            cv2.utils.logging.setLogLevel(level)
 
 
 def _rgb(image: Image.Image) -> tuple[np.ndarray, tuple[Message, ...]]:
