@@ -17,6 +17,7 @@ import time
 import zipfile
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -316,6 +317,17 @@ def test_a_photo_whose_process_dies_is_tried_once_more(
 
     states = {place: results[0].state for place, results in read_all(jobs, 1, reading, may_retry)}
     assert states == {"eye0.png": "read", "eye1.png": "read" if deaths == 1 else "failed", "eye2.png": "read"}
+
+
+def test_a_process_that_dies_while_it_waits_costs_no_photo_a_try(eyes: Path, reading: ReadingSettings) -> None:
+    jobs = [(f"eye{n}.png", partial(Path, eyes / "first" / f"eye{n}.png")) for n in range(2)]
+    tried, states = [], {}
+    for place, results in read_all(jobs, 1, reading, lambda place: bool(tried.append(place))):
+        states[place] = results[0].state
+        for child in multiprocessing.active_children():
+            child.kill()
+            child.join()
+    assert (states, tried) == ({"eye0.png": "read", "eye1.png": "read"}, [])
 
 
 class Pipe:

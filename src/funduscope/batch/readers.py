@@ -64,8 +64,11 @@ def read_all(
     deaths_at_start = 0
     try:
         while True:
-            for reader in readers:
-                if reader.is_ready and reader.job is None:
+            for place, reader in enumerate(readers):
+                if reader.is_ready and reader.job is None and not reader.process.is_alive():  # no photo's fault
+                    readers[place] = _Reader(settings)
+                    reader.end()
+                elif reader.is_ready and reader.job is None:
                     yield from _give_next(reader, waiting, again)
             busy = [reader for reader in readers if reader.job is not None or not reader.is_ready]
             if not any(reader.job for reader in busy) and any(reader.is_ready for reader in readers):
@@ -88,8 +91,8 @@ def read_all(
                 if isinstance(answer, tuple):
                     raise CodedError(*answer)
                 if reader.job is not None:
-                    place, reader.job = reader.job[0], None
-                    yield place, answer
+                    photo, reader.job = reader.job[0], None
+                    yield photo, answer
                 if not reader.is_ready:
                     reader.is_ready, deaths_at_start = True, 0
     finally:
