@@ -15,8 +15,10 @@ import pytest
 from PIL import Image
 
 from funduscope.cli.main import RENAMED, command_line
+from funduscope.cli.terminal import shown
 from funduscope.data.case import LabelError
 from funduscope.evaluation.out_of_fold import plan
+from funduscope.inference.loading import shipped_file
 from funduscope.inference.runtime import ModelError
 from funduscope.recipe import Recipe, builtin_recipes
 from funduscope.testing.drawn_eyes import draw_eye
@@ -137,6 +139,19 @@ def test_recipes(command: Command):
     assert [line.split()[0] for line in out.splitlines()] == list(builtin_recipes())
     code, out, _ = command("recipes", "--show", "plain")
     assert (code, out) == (0, builtin_recipes()["plain"])
+
+
+def test_a_model_counts_once_however_it_is_spelled(command: Command):
+    shipped = shipped_file("fast")
+    code, _, err = command("predict", "eye.jpg", "--model", "fast", "--model", shipped)
+    assert code == 2
+    assert "was given twice" in err
+
+
+def test_spaces_of_a_path_stay_and_nothing_else_is_printed_that_a_terminal_acts_on():
+    assert (
+        shown("Open /my  results\u00a0here/a.html\n  now\x1b[0m") == "Open /my  results\u00a0here/a.html now\ufffd[0m"
+    )
 
 
 def test_a_recipe_is_shown_with_every_setting(command: Command):

@@ -16,7 +16,7 @@ from funduscope.imaging import framing
 from funduscope.imaging.framing import frame
 from funduscope.imaging.photo import Photo
 from funduscope.inference.card import Card
-from funduscope.inference.ensemble import Ensemble
+from funduscope.inference.ensemble import Ensemble, _mean_point
 from funduscope.inference.findings import Findings
 from funduscope.inference.predictor import Predictor, Views
 from funduscope.inference.runtime import ModelError, Outputs
@@ -237,6 +237,13 @@ def test_a_landmark_needs_half_of_those_who_seek_it(painted):
     assert joined_of(finds, misses)(painted.pixels).disc_xy == alone.disc_xy
     assert joined_of(finds, misses, misses)(painted.pixels).disc_xy is None
     assert joined_of(finds, misses, member(GRADER, 4))(painted.pixels).disc_xy == alone.disc_xy
+
+
+def test_between_members_that_contradict_each_other_there_is_no_landmark():
+    """The mean of two places is a third one, by which an eye would get a side that no member gave it."""
+    assert _mean_point([(480.0, 300.0), (130.0, 300.0)], 35) is None
+    assert _mean_point([(480.0, 300.0), (130.0, 300.0), (484.0, 302.0)], 35) == (482, 301)
+    assert _mean_point([(480.0, 300.0), (490.0, 300.0), None], 35) == (485, 300)
 
 
 def test_a_picture_of_nothing_is_refused_before_any_member_looks():

@@ -12,7 +12,7 @@ import pytest
 from funduscope.i18n.languages import string_table
 from funduscope.i18n.messages import message
 from funduscope.imaging.framing import CropTransform
-from funduscope.inference.anatomy import QUADRANTS, Anatomy, disc_diameter_px, is_upside_down
+from funduscope.inference.anatomy import QUADRANTS, Anatomy, disc_diameter_px, is_upside_down, uncut
 from funduscope.inference.objects import Components, LesionObject, by_quadrant
 from funduscope.inference.rules import advise, check, support
 from funduscope.vocabulary import ICDR_KINDS, STRUCTURES, Structure
@@ -260,6 +260,23 @@ def test_a_disc_that_is_cut_off_by_the_photos_edge_is_no_measure(x: float, is_wh
     mask = np.ascontiguousarray(np.rot90(_disc(x, 150, 40), turns))
     found = disc_diameter_px(mask, None, None)
     assert found == (pytest.approx(40, rel=0.03) if is_whole else None)
+
+
+@pytest.mark.parametrize(("beyond_px", "told"), [(-30, 60), (-8, 60), (20, None)])
+@pytest.mark.parametrize("angle", [0.3, 2.0, 4.4])
+def test_a_disc_that_is_cut_off_by_the_rim_of_the_field_is_no_measure(
+    beyond_px: float, told: float | None, angle: float
+):
+    """beyond_px: how far the disc of 60 px, centered there, is beyond the point at which it touches the rim."""
+    transform = CropTransform(50, 30, 600, 512, 700, 660, None)
+    y, x = np.mgrid[:660, :700] + 0.5
+    field = np.hypot(x - 350, y - 330) < 300
+    away = 300 - 30 + beyond_px
+    mask = (np.hypot(x - 350 - away * np.cos(angle), y - 330 - away * np.sin(angle)) < 30) & field
+    photo = np.where(field[..., None], 120, 2).astype(np.uint8).repeat(3, axis=2)
+    diameter = disc_diameter_px(mask, None, None)
+    assert uncut(diameter, mask, transform, photo) == (None if told is None else pytest.approx(told, rel=0.03))
+    assert uncut(diameter, mask, transform, photo | 64) == diameter, "where the retina goes on beyond the circle"
 
 
 def test_a_disc_that_is_cut_off_inside_a_larger_picture_is_no_measure():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Optional
@@ -54,9 +55,16 @@ def model_name(given: str) -> str:
 
 def named_once(given: list[str] | None) -> list[str] | None:
     """The models of an ensemble. Raises `typer.BadParameter` if one of them would count twice."""
-    for name in given or ():
-        if (given or []).count(name) > 1:
-            raise typer.BadParameter(f"{name!r} was given twice: each model counts once in an ensemble.")
+    from funduscope.inference.loading import is_shipped, model_file, shipped_file  # it takes a while
+    from funduscope.inference.runtime import ModelError
+
+    seen = set[Path]()
+    for name in given if given and len(given) > 1 else ():
+        with suppress(ModelError):  # of what is no model, opening it says so
+            file = (shipped_file(name) if is_shipped(name) else model_file(name)).resolve()
+            if file in seen:
+                raise typer.BadParameter(f"{name!r} was given twice: each model counts once in an ensemble.")
+            seen.add(file)
     return given
 
 

@@ -15,7 +15,7 @@ from funduscope.explain.class_activation import EXPLAINED_TARGETS, TASK_OF
 from funduscope.i18n.errors import PhotoError
 from funduscope.imaging.dicom_file import is_dicom
 from funduscope.imaging.find_photos import START_BYTES
-from funduscope.imaging.limits import may_be_read
+from funduscope.imaging.limits import LIMITS, may_be_read, read_file
 from funduscope.imaging.photo import Photo, frame_numbers
 from funduscope.inference.findings import Failure, Findings
 from funduscope.report.model_maps import checkpoint_maps
@@ -190,7 +190,8 @@ class ClinicalOutputs:
             from funduscope.dicom.results import to_dicom
 
             overlay, palette = self.options.dicom_overlay, self.options.palette
-            for kind, data in to_dicom(findings, self.source, overlay=overlay, palette=palette).files().items():
+            source = read_file(self.source, LIMITS)  # a file that went away since fails its photo alone
+            for kind, data in to_dicom(findings, source, overlay=overlay, palette=palette).files().items():
                 (folder / f"{stem}_{kind}.dcm").write_bytes(data)
         if self.options.fhir:
             from funduscope.report.fhir import to_fhir

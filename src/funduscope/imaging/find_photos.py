@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from funduscope.imaging.dicom_file import HEAD_BYTES, is_dicom
-from funduscope.imaging.photo_names import safe_stem
+from funduscope.imaging.photo_names import has_hash, safe_stem
 from funduscope.vocabulary import CODES
 
 SIGNATURES: Final = (b"\xff\xd8\xff", b"\x89PNG", b"II*\0", b"MM\0*")
@@ -137,7 +137,7 @@ def results_in(folder: Path) -> Callable[[str], bool]:
     with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
         name = json.loads((folder / RESULT).read_bytes())["photo"]["name"]
         stem = safe_stem(name, set(), "")
-        stems = {Path(name).stem, stem, *([folder.name] if folder.name.startswith(f"{stem}-") else [])}
+        stems = {Path(name).stem, stem, *([folder.name] if has_hash(folder.name, stem) else [])}
     return lambda name: (
         bool(_RESULT_NAMES.fullmatch(name))
         or any(name.startswith(stem) and _RESULT_ENDINGS.fullmatch(name, len(stem)) for stem in stems)

@@ -14,6 +14,7 @@ MAX_NAME_BYTES: Final = 200
 """Bytes of a stem in UTF-8, at most: file systems count bytes up to 255, and endings such as `_MA_prob.png` follow."""
 
 _PICTURE_SUFFIX: Final = re.compile(r"\.(jpe?g|jfif|png|tiff?|bmp|webp|gif|ppm|pgm|dcm|dicom)$", re.IGNORECASE)
+_ENDING: Final = re.compile(r"-[0-9a-f]{8}(-\d+)?")
 _WINDOWS_DEVICE: Final = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECASE)
 
 
@@ -34,6 +35,11 @@ def safe_stem(name: str, taken: set[str], path_for_hash: str) -> str:
         number += 1
     taken.add(stem.casefold())
     return stem
+
+
+def has_hash(name: str, stem: str) -> bool:
+    """Whether a name is that of `safe_stem` for a photo whose stem was taken: the stem and a hash."""
+    return name.startswith(stem) and _ENDING.fullmatch(name, len(stem)) is not None
 
 
 def _clean(name: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from funduscope.i18n.messages import Message, message
+from funduscope.imaging.framing import CropTransform
 from funduscope.imaging.photo_parts import Part
 from funduscope.inference.card import FoveaOffset
 
@@ -31,6 +32,13 @@ this range, the outline is something else or only a part of the disc."""
 _MAX_CUT: Final = 0.5
 """A disc that touches the photo's edge along more of its diameter is not all in the photo; up to there, what is cut off
 changes the diameter by less than 2 in 100."""
+
+_RIM: Final = np.array([0.995, 1.02])
+"""What is within and what is beyond the rim of the field of view, in its radius."""
+
+BLACK: Final = 20
+"""Level, of 255. Beyond the circle of the field of view, a photo is black where its brightest channel is darker than
+that."""
 
 _SPREADS: Final = 2.5
 """Upright eyes differ in how far the fovea lies below the disc. This many standard deviations above the mean, the photo
@@ -138,6 +146,28 @@ def disc_diameter_px(
     fewest, most = _DISC_TO_FOVEA_DD
     distance_dd = float(np.hypot(disc_xy[0] - fovea_xy[0], disc_xy[1] - fovea_xy[1])) / diameter
     return diameter if fewest <= distance_dd <= most else None
+
+
+def uncut(diameter: float | None, mask: np.ndarray, transform: CropTransform, pixels: np.ndarray) -> float | None:
+    """The disc's diameter; None where the round edge of the field of view cuts off more of it than that bears.
+
+    mask: (H, W) bool of the disc; diameter: of the circle of its area. pixels: the photo, (H, W, 3) uint8. The edge is
+    where the photo is black beyond it: the retina may fill a photo, whose corners are then beyond the circle.
+    """
+    if diameter is None:
+        return None
+    radius = transform.size_px / 2
+    angles = np.arange(0, 2 * np.pi, 1 / radius)  # a pixel each
+    along = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    middle = np.array([transform.left_px, transform.top_px]) + radius
+    inner, outer = (np.floor(middle + along * at).astype(int) for at in _RIM * radius)
+    height, width = mask.shape
+    inside = [((at >= 0) & (at < (width, height))).all(axis=1) for at in (inner, outer)]
+    touched = inside[0] & inside[1]
+    touched[touched] = mask[inner[touched, 1], inner[touched, 0]]
+    if transform.part is None:  # of a photo in a larger picture nothing beyond the circle is the eye's
+        touched[touched] = pixels[outer[touched, 1], outer[touched, 0]].max(axis=1) < BLACK
+    return None if np.count_nonzero(touched) > _MAX_CUT * diameter else diameter
 
 
 def is_upside_down(disc_xy: Point | None, fovea_xy: Point | None, usual: FoveaOffset | None) -> bool:

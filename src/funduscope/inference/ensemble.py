@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -24,7 +24,10 @@ from funduscope.inference.model import Model, OnGrade
 from funduscope.inference.predictor import Predictor, class_probabilities, grade_factor
 from funduscope.inference.runtime import ModelError
 from funduscope.quality.gradability import Quality
-from funduscope.vocabulary import CLASSES, CODES, LANDMARKS
+from funduscope.vocabulary import CLASSES, CODES, DISC_DIAMETER_FRAC, LANDMARKS
+
+_MAX_APART_DD: Final = 0.5
+"""In disc diameters. A member's landmark further from the members' median is another place."""
 
 
 class Ensemble(Model):
@@ -67,8 +70,9 @@ class Ensemble(Model):
         """The members' findings as one."""
         probs = _mean_classes([one.class_probs for one in found])
         maps = [_gated(one, probs.get("grade")) for one in found]
-        disc_xy = _mean_point([one.disc_xy for one in found if "optic_disc" in one.card.located])
-        fovea_xy = _mean_point([one.fovea_xy for one in found if "fovea" in one.card.located])
+        apart = _MAX_APART_DD * DISC_DIAMETER_FRAC * framed.transform.size_px
+        disc_xy = _mean_point([one.disc_xy for one in found if "optic_disc" in one.card.located], apart)
+        fovea_xy = _mean_point([one.fovea_xy for one in found if "fovea" in one.card.located], apart)
         points = {"optic_disc": disc_xy, "fovea": fovea_xy}
         distances = [one.training_distance for one in found if one.training_distance is not None]
         return Findings(
@@ -213,9 +217,14 @@ def _mean_cams(found: list[Findings]) -> dict[str, np.ndarray]:
     }
 
 
-def _mean_point(points: list[Point | None]) -> Point | None:
-    """The mean of the points, where at least half of the members that locate this landmark found it."""
+def _mean_point(points: list[Point | None], apart: float) -> Point | None:
+    """The mean of the points that are no further than `apart` from their median, where at least half of the members
+    that locate this landmark found it there. Between two that contradict each other there is no landmark."""
     known = [point for point in points if point is not None]
+    if not known:
+        return None
+    middle = np.median(known, axis=0)
+    known = [point for point in known if np.hypot(*(middle - point)) <= apart]
     if not known or 2 * len(known) < len(points):
         return None
     return _average([x for x, _ in known]), _average([y for _, y in known])

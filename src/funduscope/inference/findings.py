@@ -11,7 +11,7 @@ import numpy as np
 from funduscope.i18n.messages import Message, message
 from funduscope.imaging.framing import CropTransform
 from funduscope.imaging.photo import Photo
-from funduscope.inference.anatomy import Anatomy, Point, disc_diameter_px, is_upside_down, landmark_warnings
+from funduscope.inference.anatomy import Anatomy, Point, disc_diameter_px, is_upside_down, landmark_warnings, uncut
 from funduscope.inference.card import Card
 from funduscope.inference.conformal import grade_set
 from funduscope.inference.headline import headline
@@ -279,8 +279,11 @@ class Findings:
     @property
     def disc_diameter_px(self) -> float | None:
         """Diameter of the circle with the area of the disc mask; None without a mask, or if it cannot be the disc."""
-        points = self.disc_xy, self.fovea_xy
-        return disc_diameter_px(self.mask("OD"), *points, self.transform.bounds) if "OD" in self.frame_probs else None
+        if "OD" not in self.frame_probs:
+            return None
+        mask = self.mask("OD")
+        diameter = disc_diameter_px(mask, self.disc_xy, self.fovea_xy, self.transform.bounds)
+        return uncut(diameter, mask, self.transform, self.photo.pixels)
 
     @property
     def pixel_mm(self) -> float | None:

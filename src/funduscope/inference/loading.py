@@ -87,7 +87,7 @@ def weights_of(model: ModelPath) -> Path:
     Raises `ModelError`.
     """
     if isinstance(model, str) and is_shipped(model):
-        return _shipped_file(model)
+        return shipped_file(model)
     path = Path(model)
     path = path / "best.safetensors" if path.is_dir() else path
     if not path.is_file() or path.suffix not in (".safetensors", ".onnx"):
@@ -164,7 +164,8 @@ def _check_parts(card: Card, path: Path) -> None:
         raise ModelError("E_MODEL", says) from error
 
 
-def _shipped_file(name: str) -> Path:
+def shipped_file(name: str) -> Path:
+    """The file of a shipped model. Raises `ModelError` if it is missing."""
     path = _MODELS / f"{SHIPPED[name]}.onnx"
     if not path.is_file():
         text = f"The shipped model is missing ({path}): install funduscope again, or name a model: {EXPECTED}."
@@ -173,7 +174,7 @@ def _shipped_file(name: str) -> Path:
 
 
 def _shipped(name: str, threads: int, device: Device) -> Predictor:
-    path = _shipped_file(name)
+    path = shipped_file(name)
     return _of_onnx(path, threads, device, _scored_digests(path))
 
 

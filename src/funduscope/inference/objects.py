@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from funduscope.imaging.framing import CropTransform
-from funduscope.inference.anatomy import QUADRANTS, Anatomy
+from funduscope.inference.anatomy import BLACK, QUADRANTS, Anatomy
 
 MAX_OBJECTS_LISTED: Final = 200
 """findings.json lists this many objects of a kind, the largest; all are counted."""
@@ -21,11 +21,6 @@ MIN_PPM: Final = {"MA": 4.0, "HE": 18.0, "EX": 2.0, "SE": 64.0}
 About 99 of 100 true lesions are larger, and all of 19 soft exudates (17 photos of IDRiD's part A, `python -m
 research.false_lesions`). 4 ppm are 46 px of a photo 4288 wide.
 """
-
-
-BLACK: Final = 20
-"""Level, of 255. Beyond the circle of the field of view, a photo is black where its brightest channel is darker than
-that."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,12 +47,12 @@ def urgency_sha256() -> str:
 @cache
 def _table(path: str) -> dict[str, list[Urgency]]:
     """The table of a file, or the package's own for an empty path."""
-    file = Path(path).expanduser() if path else resources.files("funduscope") / "inference" / "urgency.toml"
     try:
+        file = Path(path).expanduser() if path else resources.files("funduscope") / "inference" / "urgency.toml"
         table = tomllib.loads(file.read_text("utf-8-sig"))
     except FileNotFoundError as error:
         raise CodedError("E_CONFIG", f"{VARIABLE}: {path} is not there; correct the variable, or unset it.") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:  # the last where ~name names no user
         raise CodedError("E_CONFIG", f"{VARIABLE}: {path} cannot be read as a table of urgency: {error}") from error
     for name, count in (("grade", len(GRADES)), ("dme", len(DME_RISKS))):
         row = table.get(name)

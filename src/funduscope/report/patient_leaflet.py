@@ -56,8 +56,11 @@ def compose(
     The leaflet of a photo that is not gradable says that a new photo is needed, and nothing about the eye, also if
     someone asked for an answer nevertheless.
     """
-    examined = Part(words("sheet.looked"), (words("sheet.looked_says"),))
     is_refused = found["gradable"]["advice"] == "refuse"
+    looked = [words("sheet.looked_says")]
+    if is_refused or _looked(found):
+        looked.append(words("sheet.looked_for"))
+    examined = Part(words("sheet.looked"), (" ".join(looked),))
     parts = _not_gradable(found, words) if is_refused else _gradable(found, words, grade, dme)
     eye = None if is_refused else undisputed_eye(found)
     sha = found["photo"]["sha256"][:12]
@@ -72,6 +75,11 @@ def compose(
         fields=tuple(words(f"sheet.contact.{name}") for name in FIELDS),
         small=f"{words('sheet.made_by')} {words('paper.photo', {'sha': sha})}",
     )
+
+
+def _looked(found: Mapping[str, Any]) -> bool:
+    """Whether the model answers anything about damage from diabetes. Some find disc and fovea alone."""
+    return any(found[name] is not None for name in ("predicted_grade", "dme", "lesions"))
 
 
 _DOUBTS: Final = frozenset({"TRUST_UNLIKE_TRAINING", "GRADE_UNDECIDED", "DME_UNDECIDED", "DME_UNDECIDED_LESIONS"})
@@ -103,14 +111,14 @@ def _gradable(found: Mapping[str, Any], words: Words, grade: int | None, dme: in
         is_unsure |= not doubts.isdisjoint(part["code"] for part in stated.values() if part)
     kinds = [code for code, one in (found["lesions"] or {}).items() if one["present"] and grade != 0]
     has_marks = bool(level or risk or kinds)
-    is_unknown = level is None and not has_marks
+    without_grade = "nothing" if _looked(found) else "not_looked"
     is_undecided = grade is None and not kinds and (found["headline"]["grade"] or {}).get("code") == "GRADE_UNDECIDED"
     what = "undecided" if is_undecided else max(level or 0, int(has_marks))
-    says = [words("sheet.found.not_looked" if is_unknown else f"sheet.found.{what}")]
+    says = [words(f"sheet.found.{without_grade if level is None and not has_marks else what}")]
     if kinds:
         says.append(words("sheet.seen"))
     lowest, highest = rules.get("dme_range") or (None, None)
-    is_placed = "EX" in kinds and (dme is not None or lowest == highest)  # their distance from the fovea is known
+    is_placed = "EX" in kinds and (dme is not None or lowest == highest == risk)  # they lie where it says
     after = [words(f"sheet.edema.{risk}" if is_placed else "sheet.edema.unmarked")] if risk else []
     is_poor = found["gradable"]["advice"] == "retake"
     after += [words(f"sheet.found.{name}") for name, so in (("unsure", is_unsure), ("poor", is_poor)) if so]

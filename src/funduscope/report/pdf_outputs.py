@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from funduscope.report.pdf import Document
 
 MAX_PAGES: Final = 100
+OF_THE_MACHINE: Final = ("E_INTERNAL", "E_MEMORY", "E_DISK", "E_CONFIG")
+"""Codes of failures that do not say that a file is no photo."""
 PAGE, LEAFLET, ALL_PAGES = "report.pdf", "sheet", "summary"
 
 
@@ -54,7 +56,6 @@ class PdfOutputs:
         # A broken pipe is of the reader of stdout; any other OSError is of the disk, which would refuse again.
         if not isinstance(error, OSError) or isinstance(error, BrokenPipeError):
             self._end()
-        if error is None:
             self._remove_later_files()
 
     @property
@@ -84,10 +85,14 @@ class PdfOutputs:
         """Adds the page that says why a file could not be read."""
         if not self.options.pdf:
             return
+        from funduscope.dicom.source import NO_STUDY
         from funduscope.report.pdf_page import failure_page
 
         reason = self.words.error(failure.code, failure.says, LIMITS.message_values)
-        self._add(lambda: failure_page(failure.photo_name, reason, failure.code, self.words), "")
+        is_read = failure.says.endswith(NO_STUDY)
+        reason = self.words("paper.no_study") if is_read else reason
+        is_read |= failure.code in OF_THE_MACHINE
+        self._add(lambda: failure_page(failure.photo_name, reason, failure.code, self.words, is_read=is_read), "")
 
     def _write(self, findings: Findings, traced: Traced, folder: Path, stem: str) -> None:
         if self.options.leaflet:

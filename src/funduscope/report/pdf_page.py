@@ -58,13 +58,14 @@ def page(shown: PageContent, words: Words) -> list[Flowable]:
     return column
 
 
-def failure_page(name: str, says: str, code: str, words: Words) -> list[Flowable]:
-    """The parts of the page of a file that could not be read. says: why, in the language of the page."""
+def failure_page(name: str, says: str, code: str, words: Words, *, is_read: bool = False) -> list[Flowable]:
+    """The parts of the page of a photo without an answer. says: why, in the language of the page. is_read: whether
+    that is not because the file could not be read as a photo."""
     return [
         Text(shortened(name), style(13, bold=True)),
         Text(words("paper.refused"), style(12, bold=True, color="alert")),
         Text(f"{says} ({code})", style(10)),
-        Text(words("paper.refused_note"), style(10)),
+        *([] if is_read else [Text(words("paper.refused_note"), style(10))]),
         Text(words("not_a_device"), style(9, color="dim")),
     ]
 

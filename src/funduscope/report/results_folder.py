@@ -136,7 +136,7 @@ def new_folder(now: datetime, place: Path = Path()) -> Path:
 
 def places_in(folder: Path) -> ResultPlaces:
     """The places of a run's results, next to its tables."""
-    return ResultPlaces(folder, (SUMMARY, SUMMARY_PAGES))
+    return ResultPlaces(folder, (SUMMARY, SUMMARY_PAGES, *(f"summary-{number}.pdf" for number in range(2, 100))))
 
 
 def earlier_results(

@@ -18,7 +18,7 @@ import numpy as np
 
 from funduscope.atomic import replacing
 from funduscope.imaging.find_photos import RESULT, listed_results, results_in
-from funduscope.imaging.photo_names import safe_stem
+from funduscope.imaging.photo_names import has_hash, safe_stem
 from funduscope.report.heatmap import exact_map_pictures
 from funduscope.report.html import report
 from funduscope.report.image_files import mask_tiff, png, write_png
@@ -138,7 +138,7 @@ def _stem(findings: Findings, folder: str) -> str:
     folder: the name of their folder, which is used where it ends with a hash because of a photo of the same name.
     """
     stem = safe_stem(findings.photo.name, set(), "")
-    return folder if folder.startswith(f"{stem}-") else stem
+    return folder if has_hash(folder, stem) else stem
 
 
 def is_result(folder: Path) -> bool:

@@ -34,7 +34,7 @@ def told(**changes: Any) -> dict[str, Any]:
         "referable": {"value": True, "probability": 0.89, "threshold": 0.38},
         "laterality": "right",
         "lesions": {code: _lesion(count) for code, count in LESIONS.items()},
-        "rules": {"grade_range": [2, 3], "agrees": True, "dme_risk": 2, "dme_agrees": True},
+        "rules": {"grade_range": [2, 3], "agrees": True, "dme_risk": 2, "dme_range": [2, 2], "dme_agrees": True},
         "evidence": [message("ICDR_2_BEYOND_MA", {"at_least": 2, "kinds": ["HE", "EX"]}).to_dict(), near],
         "advice": {
             "refer": True,

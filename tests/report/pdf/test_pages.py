@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,10 +13,14 @@ import pytest
 pytest.importorskip("reportlab", reason="PDF needs the extra `report`")
 pytest.importorskip("uharfbuzz", reason="PDF needs the extra `report`")
 
+from funduscope.dicom.source import NO_STUDY
 from funduscope.i18n.languages import LANGUAGES, Words
+from funduscope.inference.findings import Failure
 from funduscope.report.pdf import FOOTER_HEIGHT, HEIGHT, MARGIN, Document, room_left
+from funduscope.report.pdf_outputs import PdfOutputs
 from funduscope.report.pdf_page import PageContent, failure_page, footer, page
 from funduscope.report.pdf_text import Text, style
+from funduscope.report.results_folder import OutputOptions
 
 from .conftest import healthy, not_gradable, told
 
@@ -99,6 +105,32 @@ def test_a_file_that_was_refused_says_why(pages: Pages) -> None:
     assert "torn.jpg" in text
     assert "El archivo termina antes de tiempo" in text
     assert "E_TRUNCATED" in text
+    assert words("paper.refused_note")[:30] in text
+
+
+@pytest.mark.parametrize(
+    ("code", "says"), [("E_FORMAT", f"--dicom: {NO_STUDY}"), ("E_INTERNAL", "an unexpected error")]
+)
+def test_a_photo_that_was_not_answered_for_another_reason_is_not_called_unreadable(
+    code: str, says: str, tmp_path: Path, pages: Pages
+) -> None:
+    with PdfOutputs(OutputOptions(pdf=True, language="de"), tmp_path, 2) as outputs:
+        outputs.add_failure(Failure("eye.jpg", code, says))
+    (text,) = pages((tmp_path / "summary.pdf").read_bytes())
+    assert Words("de")("paper.refused_note")[:30] not in text
+    assert ("DICOM-Objekte" in text) == (code == "E_FORMAT")
+
+
+def test_pages_of_an_earlier_run_do_not_stay_next_to_those_of_an_interrupted_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("funduscope.report.pdf_outputs.MAX_PAGES", 1)
+    for most in (3, 1):
+        with suppress(KeyboardInterrupt), PdfOutputs(OutputOptions(pdf=True), tmp_path, 3) as outputs:
+            for number in range(most):
+                outputs.add_failure(Failure(f"{number}.jpg", "E_EMPTY", "it is empty"))
+            raise KeyboardInterrupt
+    assert [path.name for path in tmp_path.iterdir()] == ["summary.pdf"]
 
 
 @pytest.mark.parametrize(

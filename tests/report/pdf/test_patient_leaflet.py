@@ -158,9 +158,17 @@ def test_nothing_is_said_to_be_found_or_absent_where_the_grade_is_undecided(grad
 def test_exudates_of_unknown_distance_are_called_neither_near_nor_far() -> None:
     words = Words()
     rules = {"grade_range": [2, 3], "agrees": True, "dme_risk": 1, "dme_range": [1, 2], "dme_agrees": True}
-    for span, key in (([1, 2], "unmarked"), ([1, 1], "1")):
+    for span, key in (([1, 2], "unmarked"), ([1, 1], "1"), ([2, 2], "unmarked")):
         text = said(compose(told(rules=rules | {"dme_range": span}, dme={"risk": 1, "confidence": 0.6}), words))
         assert words(f"sheet.edema.{key}") in text
+
+
+def test_a_model_without_a_grade_is_not_said_to_have_looked_for_nothing() -> None:
+    words, nothing = Words(), {"predicted_grade": None, "rules": None, "lesions": None}
+    edema = said(compose(healthy(**nothing, dme={"risk": 0, "confidence": 0.9}), words))
+    places = said(compose(healthy(**nothing, dme=None), words))
+    for key, in_edema in (("sheet.looked_for", True), ("sheet.found.nothing", True), ("sheet.found.not_looked", False)):
+        assert (words(key) in edema, words(key) in places) == (in_edema, not in_edema)
 
 
 def test_each_kind_of_lesion_has_plain_words() -> None:
