@@ -65,3 +65,4 @@ def test_every_run_of_the_cost_chart_is_in_its_legend(fabricate, tmp_path: Path)
     figure = draw_costs(Comparison.of(runs))
     assert figure is not None
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["_base", "other"]
+    assert "seconds of a whole prediction" not in {axes.get_xlabel() for axes in figure.axes}, "of unlike sittings"

@@ -162,6 +162,20 @@ def test_a_file_that_is_no_such_page_is_not_replaced(fabricate, tmp_path: Path, 
     assert path.read_bytes() == notes
 
 
+@pytest.mark.parametrize("name", ["compare.html", "pairs.csv"])
+def test_a_markdown_file_may_not_be_one_of_the_page_s_own(name: str, fabricate, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(CompareError, match="another file of the comparison"):
+        compare_runs([fabricate(tmp_path / "run")], out, markdown_file=out / name)
+    assert not (out / name).exists()
+
+
+def test_no_run_is_told_as_that_and_one_by_its_name_is_one(fabricate, tmp_path: Path) -> None:
+    with pytest.raises(CompareError, match="No run is given"):
+        compare_runs([], tmp_path / "out")
+    assert compare_runs(str(fabricate(tmp_path / "run")), tmp_path / "out").is_file()
+
+
 def test_pictures_next_to_a_new_page_are_not_replaced(fabricate, tmp_path: Path) -> None:
     run, path = fabricate(tmp_path / "run"), tmp_path / "notes.md"
     own = tmp_path / "notes-forest.png"
@@ -219,6 +233,24 @@ def test_no_run_wins_on_photos_that_the_others_were_not_scored_on(fabricate, rec
     rows.write_text(rows.read_text("utf-8").replace("idrid-B/test-", "idrid-B/other-"), "utf-8")
     wins.append(mark_of(folders, "DR kappa"))
     assert wins == [("best", False), ("", True)]
+
+
+def test_the_best_of_a_tested_column_is_one_of_those_on_the_same_photos(fabricate, recipe_of, tmp_path: Path) -> None:
+    """Otherwise the table would call a run the best that is worse on every photo that both were scored on."""
+    skills = (("a", 0.98), ("b", 0.5), ("c", 0.1))
+    folders = [fabricate(tmp_path / name, recipe_of(), skill, 1) for name, skill in skills]
+
+    def best() -> set[str]:
+        text = compare_runs(folders, tmp_path / "out").read_text("utf-8")
+        table = text.split("Against the best, test fold")[1].split("</table>")[0]
+        lines = [line for line in table.split("<tr") if "the best value" in line]
+        return {name for name, _ in skills for line in lines if f">{name}<" in line}
+
+    assert "a" in best()
+    rows = folders[0] / "scores" / "test" / "photos.jsonl"
+    kept = rows.read_text("utf-8").splitlines(keepends=True)
+    rows.write_text("".join(kept[: len(kept) // 2]), "utf-8")
+    assert "a" not in best()
 
 
 def test_no_run_wins_by_other_labels_of_the_same_photos(fabricate, recipe_of, tmp_path: Path) -> None:

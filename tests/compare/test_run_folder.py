@@ -71,8 +71,11 @@ def test_a_damaged_file_is_named_with_its_folder(fabricate, tmp_path: Path, name
 
 def test_the_place_in_a_damaged_file_is_named(fabricate, tmp_path: Path) -> None:
     folder = fabricate(tmp_path / "one")
-    (folder / "journal.jsonl").write_text('{"seconds": 1.0}\n{"seconds": "x"}\n', "utf-8")
+    (folder / "journal.jsonl").write_text('{"epoch": 1}\n{"epoch": 2, "seconds": "x"}\n', "utf-8")
     with pytest.raises(CompareError, match=r"journal\.jsonl: line 2: seconds: Input should be a valid number\."):
+        gather([folder])
+    (folder / "journal.jsonl").write_text('{"seconds": 1.0}\n', "utf-8")
+    with pytest.raises(CompareError, match=r"journal\.jsonl: line 1: epoch: Field required"):
         gather([folder])
 
 
@@ -117,6 +120,16 @@ def test_other_rates_are_another_budget_where_they_decide_how_much_is_seen(
         "the samples of 4 × idrid-B whole in 4 epochs at 384 px",
         "the samples of 2 × idrid-B whole, 25% of the photos in 4 epochs at 384 px",
     ]
+
+
+def test_a_data_set_that_no_run_had_makes_no_other_budget(fabricate, recipe_of, tmp_path: Path) -> None:
+    rates = "{idrid-B = 2}", "{idrid-B = 2, messidor2 = 2}"
+    seen = [("sampling.per_epoch=0", f"sampling.whole={rate}", "sampling.close={}") for rate in rates]
+    folders = [fabricate(tmp_path / str(place), recipe_of("plain", *one)) for place, one in enumerate(seen)]
+    for folder in folders:
+        about = json.loads((folder / "run.json").read_text("utf-8"))
+        (folder / "run.json").write_text(json.dumps(about | {"photos": {"train": {"idrid-B": 9}}}), "utf-8")
+    assert len({run.budget for run in gather(folders)}) == 1
 
 
 def test_a_run_that_is_not_finished_stands_apart_and_alone_is_refused(fabricate, recipe_of, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from funduscope.compare.costs import GIGA, multiply_adds, predict_s
+from funduscope.compare.costs import GIGA, in_one_sitting, multiply_adds, predict_s
 from funduscope.compare.page_parts import Picture
 from funduscope.compare.run_folder import FOLDS, Run
 from funduscope.compare.score_kinds import AP, GRADING, Measure
@@ -95,6 +95,8 @@ def draw_costs(comparison: Comparison, fold: str = "validation") -> Figure | Non
         ("multiply-adds a photo, G", lambda run: (multiply_adds(run) or 0) / GIGA),
         ("seconds of a whole prediction", predict_s),
     )
+    if not in_one_sitting(runs):  # seconds of other days, machines or runtimes lie on no common axis
+        costs = costs[:1]
     axes_of = [(words, cost) for words, cost in costs if sum(bool(cost(run)) for run in runs) > 1]
     if not axes_of:
         return None

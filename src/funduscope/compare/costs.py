@@ -107,11 +107,15 @@ def _machines(runs: Sequence[Run]) -> str:
     if costs and all(cost["prediction"].get("arithmetic") == "float32" for cost in costs):
         words.append("Every model was a float32 ONNX file.")
     if len(costs) > 1:
-        sittings = {cost.get("sitting") for cost in costs}
-        together = len(sittings) == 1 and None not in sittings
-        words.append(TOGETHER if together else APART)
+        words.append(TOGETHER if in_one_sitting(runs) else APART)
     words += [f"Trained on: {'; '.join(sorted(places))}."] if places else []
     return " ".join(words)
+
+
+def in_one_sitting(runs: Sequence[Run]) -> bool:
+    """Whether the seconds of these runs' predictions can be compared: all were timed in turn."""
+    sittings = {run.cost.get("sitting") for run in runs if run.cost and run.cost.get("prediction")}
+    return len(sittings) == 1 and None not in sittings
 
 
 def _place(about: dict[str, Any]) -> str:

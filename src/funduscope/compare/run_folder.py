@@ -10,7 +10,7 @@ import hashlib
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,10 +107,12 @@ class Run:
         """Samples and epochs planned, and the width of the eye; runs with equal budgets are comparable."""
         views = self.recipe.views
         stages = self.recipe.networks
+        there = self.about.get("photos", {}).get("train") or {}
         epochs = sum(stage.training.epochs for stage in stages)
         each = [stage.sampling.per_epoch * stage.training.epochs for stage in stages]
         planned = sum(each) if all(each) else 0
-        samples = f"{planned:,} samples" if planned else f"the samples of {'; '.join(map(_rates, stages))}"
+        rates = "; ".join(_rates(stage, there) for stage in stages)
+        samples = f"{planned:,} samples" if planned else f"the samples of {rates}"
         close = f", close {views.close_px} px" if views.close_px != views.whole_px else ""
         return f"{samples} in {_epochs(epochs)} at {views.whole_px} px{close}"
 
@@ -142,11 +144,13 @@ class Run:
         return self.trees.get(part, {}).get("details", {}).get(dataset, {}).get("refused", 0)
 
 
-def _rates(recipe: Recipe) -> str:
-    """How often an epoch shows the photos of each data set, in words."""
+def _rates(recipe: Recipe, there: Collection[str]) -> str:
+    """How often an epoch shows the photos of each data set, in words. there: the data sets that the run had, of which
+    alone it is said; empty if they are not known."""
     sampling = recipe.all_sampling
     views = sampling.by_view.items()
-    words = [f"{rate:g} × {dataset} {view}" for view, of in views for dataset, rate in of.items() if rate]
+    rates = [(rate, dataset, view) for view, of in views for dataset, rate in of.items() if rate]
+    words = [f"{rate:g} × {dataset} {view}" for rate, dataset, view in rates if dataset in there or not there]
     words += [f"{sampling.photos:.0%} of the photos"] if sampling.photos < 1 else []
     return ", ".join([*words, *([f"{sampling.per_epoch:,} an epoch"] if sampling.per_epoch else [])])
 

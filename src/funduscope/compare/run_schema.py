@@ -55,6 +55,7 @@ class JournalLine(_Part):
 
     model_config = ConfigDict(extra="allow")
 
+    epoch: int
     seconds: float = 0.0
 
     @model_validator(mode="after")

@@ -20,9 +20,9 @@ from funduscope.compare.page_parts import (
     signed,
 )
 from funduscope.compare.paired import LEVEL, MIN_VISITS, REPEATS, Difference, every_pair
-from funduscope.compare.run_folder import DASH, FOLDS, Run
+from funduscope.compare.run_folder import DASH, FOLDS
 from funduscope.compare.score_kinds import Measure
-from funduscope.compare.sections import Comparison
+from funduscope.compare.sections import Comparison, alike
 
 Tests = dict[str, dict[Measure, list[Difference]]]
 """By fold and measure, every pair that has enough visits."""
@@ -60,14 +60,17 @@ def tests_section(comparison: Comparison, tests: Tests) -> Section:
 
 
 def _against_best(comparison: Comparison, part: str, found: dict[Measure, list[Difference]]) -> Table:
-    columns = [_column(comparison.comparable, part, one, pairs) for one, pairs in found.items()]
+    columns = [_column(comparison, part, one, pairs) for one, pairs in found.items()]
     heads = [("run minus the best", ""), *((one.kind.shown, _photos(one, pairs)) for one, pairs in found.items())]
     lines = [
         Line(run.name, cells) for run, cells in zip(comparison.comparable, zip(*columns, strict=True), strict=True)
     ]
     tally = [Cell(f"{sum(pair.differs for pair in pairs)} of {len(pairs)}") for pairs in found.values()]
     lines.append(Line("pairs that differ, of all", tally))
-    caption = f"Each run minus the one with the best value of the column; bold: differs (corrected p under {LEVEL})."
+    caption = (
+        f"Each run minus the one with the best value of the column, by the photos that they share; bold: differs "
+        f"(corrected p under {LEVEL})."
+    )
     return Table(f"Against the best, {part} fold", caption, heads, lines)
 
 
@@ -76,11 +79,14 @@ def _photos(measure: Measure, pairs: Sequence[Difference]) -> str:
     return f"{measure.dataset}, {photo_count([pair.photos for pair in pairs])}"
 
 
-def _column(runs: Sequence[Run], part: str, measure: Measure, pairs: Sequence[Difference]) -> list[Cell]:
+def _column(comparison: Comparison, part: str, measure: Measure, pairs: Sequence[Difference]) -> list[Cell]:
+    runs = comparison.comparable
     by_names = {(one.a, one.b): one for one in pairs} | {(one.b, one.a): one.swapped() for one in pairs}
     there = [run for run in runs if any(run.name in names for names in by_names)]
     sign, digits = 1 if measure.kind.higher else -1, measure.kind.digits
     values = {run.name: interval.value for run in there if (interval := run.interval(part, measure.key))}
+    same = {run.name for run, so in zip(comparison.runs, alike(comparison, part, measure), strict=True) if so}
+    values = {name: value for name, value in values.items() if name in same} or values  # of the same photos, if any are
     best = max(values, key=lambda name: sign * values[name])
     cells = []
     for run in runs:

@@ -53,6 +53,8 @@ def evaluate(
     together with extra.
     """
     listed = model if isinstance(model, Sequence) and not isinstance(model, str) else [model]
+    if not listed:
+        raise ValueError("No model is given: name one, or the folders of several runs.")
     models = [_scored(one, device) for one in listed]
     if len(models) > 1 and fold is not None:
         raise ValueError(f"Several runs are scored each on its own test fold: leave out fold={fold}.")

@@ -122,7 +122,11 @@ def _confusions(dataset: str, scores: Scores, states: dict[str, Any]) -> Figure 
 
 
 def _reliability(dataset: str, scores: Scores, states: dict[str, Any]) -> Figure | None:
-    names = [task.title for task in PHOTO_TASKS if Question(task.title, Aspect.CALIBRATION).name in states]
+    names = [
+        task.title
+        for task in PHOTO_TASKS
+        if any(one["count"] for one in states.get(Question(task.title, Aspect.CALIBRATION).name, {}).get("bins", ()))
+    ]
     if not names:
         return None
     figure, panels = _figure(len(names), 4.8, 4.9)
