@@ -141,7 +141,14 @@ def _add_page(pdfs: PdfOutputs, failure: Failure, result: Findings | Failure) ->
             failure = internal_failure(Path(failure.photo_name), error)
         else:
             return
-    pdfs.add_failure(failure)
+    pdfs.add_failure(failure, lacks_study=pdfs.options.dicom and failure.says == _lacks_study())
+
+
+def _lacks_study() -> str:
+    """Why `--dicom` writes nothing for a photo of no DICOM file."""
+    from funduscope.dicom.source import NO_STUDY
+
+    return f"--dicom: {NO_STUDY}"
 
 
 def _say_what_has_no_map(answer: Callable[..., Findings], *, lacks_maps: bool) -> None:
@@ -171,11 +178,10 @@ class ClinicalOutputs:
 
     def needs_study(self, answer: Callable[[Photo], Findings]) -> Callable[[Photo], Findings]:
         """The same function, which raises `PhotoError` for a photo of no DICOM file before the model reads it."""
-        from funduscope.dicom.source import NO_STUDY
 
         def answer_of_study(photo: Photo) -> Findings:
             if photo.dicom_frame is None:
-                raise PhotoError("E_FORMAT", f"--dicom: {NO_STUDY}")
+                raise PhotoError("E_FORMAT", _lacks_study())
             return answer(photo)
 
         return answer_of_study

@@ -81,17 +81,16 @@ class PdfOutputs:
         alone.add(page(content, self.words), line)
         return alone.to_bytes()
 
-    def add_failure(self, failure: Failure) -> None:
-        """Adds the page that says why a file could not be read."""
+    def add_failure(self, failure: Failure, *, lacks_study: bool = False) -> None:
+        """Adds the page that says why a file could not be read. lacks_study: whether that is because DICOM objects are
+        asked for, and it is no DICOM file."""
         if not self.options.pdf:
             return
-        from funduscope.dicom.source import NO_STUDY
         from funduscope.report.pdf_page import failure_page
 
         reason = self.words.error(failure.code, failure.says, LIMITS.message_values)
-        is_read = failure.says.endswith(NO_STUDY)
-        reason = self.words("paper.no_study") if is_read else reason
-        is_read |= failure.code in OF_THE_MACHINE
+        reason = self.words("paper.no_study") if lacks_study else reason
+        is_read = lacks_study or failure.code in OF_THE_MACHINE
         self._add(lambda: failure_page(failure.photo_name, reason, failure.code, self.words, is_read=is_read), "")
 
     def _write(self, findings: Findings, traced: Traced, folder: Path, stem: str) -> None:
