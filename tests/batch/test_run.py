@@ -368,7 +368,7 @@ class Answering:
     """A reader whose process answers its job at once."""
 
     is_ready, job = True, None
-    since, process = 0.0, SimpleNamespace()
+    since, process = 0.0, SimpleNamespace(is_alive=lambda: True)
 
     def __init__(self, answer: object) -> None:
         self.pipe, self.other = multiprocessing.Pipe()

@@ -91,11 +91,7 @@ def test_what_was_not_scored_is_not_drawn(scores, tmp_path):
     case = Case("own/a", "own", "a", Path("a.jpg"), "own/a", Labels(grade=1))
     alone = summarize([score_photo(Failure("a.jpg", "E_EMPTY", "Empty."), case, CARD)], repeats=2)
     # The photo itself is gone too: a gray tile stands for it.
-    assert {file.name for file in draw_all(alone, tmp_path)} == {
-        "own_confusion.png",
-        "own_reliability.png",
-        "own_photos_grade.png",
-    }
+    assert {file.name for file in draw_all(alone, tmp_path)} == {"own_confusion.png", "own_photos_grade.png"}
 
 
 def test_the_same_scores_give_the_same_pictures(scores, tmp_path):
