@@ -16,6 +16,7 @@ from funduscope.compare.report import GENERATED, PAIRS, compare_runs
 from funduscope.compare.run_folder import DASH, PARTS, CompareError, gather
 from funduscope.compare.score_kinds import Kind
 from funduscope.compare.sections import Comparison, score_sections
+from funduscope.compare.significance import run_tests, tests_section
 from funduscope.data.case import Case, Labels
 from funduscope.evaluation.score_key import Question
 from funduscope.metrics import Interval
@@ -235,21 +236,25 @@ def test_no_run_wins_on_photos_that_the_others_were_not_scored_on(fabricate, rec
     assert wins == [("best", False), ("", True)]
 
 
-def test_the_best_of_a_tested_column_is_one_of_those_on_the_same_photos(fabricate, recipe_of, tmp_path: Path) -> None:
+def test_the_best_of_a_tested_column_is_one_of_those_on_the_same_photos(
+    fabricate, recipe_of, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Otherwise the table would call a run the best that is worse on every photo that both were scored on."""
+    monkeypatch.setattr("funduscope.compare.paired.REPEATS", 20)
     skills = (("a", 0.98), ("b", 0.5), ("c", 0.1))
     folders = [fabricate(tmp_path / name, recipe_of(), skill, 1) for name, skill in skills]
 
     def best() -> set[str]:
-        text = compare_runs(folders, tmp_path / "out").read_text("utf-8")
-        table = text.split("Against the best, test fold")[1].split("</table>")[0]
-        lines = [line for line in table.split("<tr") if "the best value" in line]
-        return {name for name, _ in skills for line in lines if f">{name}<" in line}
+        comparison = Comparison.of(gather(folders))
+        section = tests_section(comparison, run_tests(comparison))
+        lines = [line for table in section.blocks if isinstance(table, Table) for line in table.lines]
+        return {line.name for line in lines if any(cell.small == "the best value" for cell in line.cells)}
 
     assert "a" in best()
-    rows = folders[0] / "scores" / "test" / "photos.jsonl"
-    kept = rows.read_text("utf-8").splitlines(keepends=True)
-    rows.write_text("".join(kept[: len(kept) // 2]), "utf-8")
+    for part in ("validation", "test"):
+        rows = folders[0] / "scores" / part / "photos.jsonl"
+        kept = rows.read_text("utf-8").splitlines(keepends=True)
+        rows.write_text("".join(kept[: len(kept) // 2]), "utf-8")
     assert "a" not in best()
 
 
