@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 T = TypeVar("T")
+_BREAKS = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*")  # made before memory may run out
 
 
 def shown(text: str) -> str:
     """The text on one line, with what a terminal could act on (control characters, text direction) replaced."""
-    line = re.sub(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*", " ", text.strip()).replace("\t", " ")
+    line = _BREAKS.sub(" ", text.strip()).replace("\t", " ")
     # Other spaces stay: they may belong to a path.
     return "".join(char if char.isprintable() or unicodedata.category(char) == "Zs" else "\ufffd" for char in line)
 
