@@ -9,14 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from funduscope.compare import report
+from funduscope.compare import report, significance
 from funduscope.compare.markdown import plain
 from funduscope.compare.page_parts import Table, number, scored, signed
 from funduscope.compare.report import GENERATED, PAIRS, compare_runs
 from funduscope.compare.run_folder import DASH, PARTS, CompareError, gather
 from funduscope.compare.score_kinds import Kind
 from funduscope.compare.sections import Comparison, score_sections
-from funduscope.compare.significance import run_tests, tests_section
 from funduscope.data.case import Case, Labels
 from funduscope.evaluation.score_key import Question
 from funduscope.metrics import Interval
@@ -246,7 +245,7 @@ def test_the_best_of_a_tested_column_is_one_of_those_on_the_same_photos(
 
     def best() -> set[str]:
         comparison = Comparison.of(gather(folders))
-        section = tests_section(comparison, run_tests(comparison))
+        section = significance.tests_section(comparison, significance.run_tests(comparison))
         lines = [line for table in section.blocks if isinstance(table, Table) for line in table.lines]
         return {line.name for line in lines if any(cell.small == "the best value" for cell in line.cells)}
 
