@@ -121,13 +121,21 @@ def _asked(value: float) -> str:
 def bars_table(tree: Tree, bars: Sequence[Bar] = BARS) -> str:
     """Every bar, what was reached, and whether that is enough."""
     lines = ["| what | data set | photos | target | measured | 95 % interval | |", "|---" * 7 + "|"]
-    enough = 0
+    met, undecided = 0, {"yes": 0, "**no**": 0}  # undecided: the target lies within the interval
     for bar in bars:
         value, low, high = bar.measured(tree)
         verdict = "not measured" if value is None else "yes" if bar.reached(value, low, high) else "**no**"
-        enough += verdict == "yes"
+        met += verdict == "yes"
+        if low is not None and high is not None and not bar.inside and low <= bar.bar <= high:
+            undecided[verdict] += 1
         asked = f"{'at most' if bar.at_most else 'at least'} {_asked(bar.bar)}"
         asked = f"{_asked(bar.bar)} within the interval" if bar.inside else asked
         cells = (bar.what, bar.data, bar.photos(tree), asked, number(value), interval(low, high), verdict)
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + f"\n\n{enough} of {len(bars)} targets are met.\n"
+    says = f"{met} of {len(bars)} targets are met."
+    if any(undecided.values()):
+        says += (
+            " A target within the 95 % interval could go either way on other photos: that is so of "
+            f"{undecided['yes']} that are met here and of {undecided['**no**']} that are not."
+        )
+    return "\n".join(lines) + f"\n\n{says}\n"

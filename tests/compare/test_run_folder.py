@@ -94,8 +94,8 @@ def test_runs_of_another_budget_or_fold_stand_apart_with_the_reason(fabricate, t
     assert [run.name for run in side] == ["one", "two"]
     assert reasons == {
         "wider": "another budget: 3,600 samples in 4 epochs at 512 px, close 1024 px",
-        "other": "test fold 3 instead of 0",
-        "every": "no test fold instead of 0",
+        "other": "test fold 3 instead of test fold 0",
+        "every": "the official test instead of test fold 0",
     }
 
 

@@ -443,6 +443,21 @@ def test_a_photo_is_asked_for_only_where_its_labels_can_be_scored(eyes, outlined
     assert bool(score_photo(answer_of(eyes[4]), case, card).states) is expected
 
 
+@pytest.mark.parametrize(
+    ("classes", "expected"),
+    [
+        ({"grade": frozenset({1, 2})}, False),
+        ({"dme": frozenset({0, 1})}, True),
+        ({"dme": frozenset({0, 2})}, False),
+        ({"dme": frozenset({1, 2})}, True),
+    ],
+)
+def test_a_constraint_is_scored_only_where_it_is_a_yes_or_a_no(eyes, classes, expected):
+    card, case = replace(CARD, structures=(), landmarks=()), case_of(0, Labels(classes=classes), "own")
+    assert can_score(card, case) is expected
+    assert bool(score_photo(answer_of(eyes[4]), case, card).states) is expected
+
+
 def test_haemorrhages_are_stated_without_the_heaviest_photo(eyes, tmp_path):
     labels = labels_of(eyes[4], tmp_path)
     cases = [replace(case_of(i, labels, "idrid-A"), name=f"IDRiD_{i}") for i in (16, 17)]

@@ -84,9 +84,12 @@ def test_a_refused_photo_is_counted_next_to_an_extra_score(
     counts = found.details["table"]["states"]["one"]
     assert (counts["photos"], counts["refused"]) == (12, 1)
     assert all(math.isnan(found.value("table", name, "mean")) for name in none), "no photo has a number"
-    for name in ("DR", "grade", "visit"):
+    for name in ("DR", "grade", "visit", "EX Dice", "SE by hand"):
         with pytest.raises(ValueError, match="choose another name"):
             fs.evaluate(model, cases, extra={name: lambda findings, case: 1})
+    for value, kind in (("much", "str"), ([1.0, 2.0], "list")):
+        with pytest.raises(ValueError, match=f"'own' gave {kind} for table/.*; expected a number or None"):
+            fs.evaluate(model, cases, extra={"own": lambda findings, case, value=value: value})  # pyright: ignore[reportArgumentType]
 
 
 def test_scores_are_read_back_and_named(scores: fs.Scores, tmp_path: Path) -> None:
@@ -99,6 +102,8 @@ def test_scores_are_read_back_and_named(scores: fs.Scores, tmp_path: Path) -> No
     before = (tmp_path / "photos.jsonl").read_bytes()
     again.write(tmp_path)
     assert (tmp_path / "photos.jsonl").read_bytes() == before
+    fs.Scores({}, {}, {}).write(tmp_path)
+    assert not (tmp_path / "photos.jsonl").exists(), "it is of other scores"
     for names, there in (
         (("idrid", "DR", "kappa"), "table"),
         (("table", "DRR", "kappa"), "DR calibration"),

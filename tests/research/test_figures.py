@@ -143,6 +143,15 @@ def test_the_run_that_the_shipped_model_repeats_stands_for_it(tmp_path: Path, mo
     assert measured(None, "fast").stands_for == digest == hashlib.sha256(shipped.read_bytes()).hexdigest()
 
 
+def test_targets_that_chance_decides_are_counted() -> None:
+    scores = {"A": (0.8, 0.7, 0.9), "B": (0.8, 0.79, 0.9), "C": (0.6, 0.5, 0.8), "D": (0.6, 0.5, 0.7)}
+    bars = [Bar(name, "clinic", (name, "kappa"), 0.75) for name in scores]
+    intervals = {name: {"kappa": dict(zip(("value", "low", "high"), one, strict=True))} for name, one in scores.items()}
+    last = bars_table({"scores": {"clinic": intervals}}, bars).splitlines()[-1]
+    assert last.startswith("2 of 4 targets are met.")
+    assert last.endswith("that is so of 1 that are met here and of 1 that are not.")
+
+
 @pytest.mark.parametrize(
     ("low", "high", "verdict"), [(0.85, 0.95, "yes"), (0.8, 0.89, "**no**"), (0.91, 1.0, "**no**")]
 )

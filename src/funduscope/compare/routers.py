@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -59,7 +60,7 @@ def _usage(line: dict[str, Any], router: str) -> tuple[list[float], float, float
     shares = []
     while f"experts {router} {len(shares)}" in line:
         shares.append(line[f"experts {router} {len(shares)}"])
-    return shares, line[f"experts {router} entropy"], line[f"experts {router} chosen"]
+    return shares, line[f"experts {router} entropy"], line.get(f"experts {router} chosen", math.nan)
 
 
 def _weights_table(runs: Sequence[Run]) -> Table | None:

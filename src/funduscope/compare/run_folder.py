@@ -65,6 +65,13 @@ class Run:
         return self.about.get("fold")
 
     @property
+    def tested_on(self) -> str:
+        """The photos that were kept apart, in words. Only runs without a test fold are scored on an official test."""
+        if self.fold is not None:
+            return f"test fold {self.fold}"
+        return "the official test" if self.trees.get("test") else "no test fold"
+
+    @property
     def device(self) -> str:
         """The kind of device that it was trained on; empty if that is not known."""
         return str(self.about.get("environment", {}).get("device", "")).split(" ")[0]
@@ -250,12 +257,11 @@ def split_comparable(runs: Sequence[Run]) -> tuple[list[Run], dict[str, str]]:
         names = "; ".join(f"{run.name} {run.unfinished}" for run in runs)
         raise CompareError(f"No run is finished ({names}): continue with the commands that began them.")
     fold, budget = groups.most_common(1)[0][0]
+    usual = next(run for run in runs if not run.unfinished and (run.fold, run.budget) == (fold, budget))
     reasons: dict[str, str] = {}
     for run in runs:
         other = [run.unfinished] if run.unfinished else []
-        if run.fold != fold:
-            own = "no test fold" if run.fold is None else f"test fold {run.fold}"
-            other.append(f"{own} instead of {'none' if fold is None else fold}")
+        other += [f"{run.tested_on} instead of {usual.tested_on}"] if run.fold != fold else []
         other += [f"another budget: {run.budget}"] if run.budget != budget else []
         if other:
             reasons[run.name] = "; ".join(other)

@@ -47,10 +47,10 @@ def runs_section(comparison: Comparison) -> Section:
     heads = [("run", ""), ("recipe", ""), ("encoder", "starts from"), ("answers", ""), ("learned from", "photos")]
     heads += [("budget", ""), ("note", "")]
     first, every = comparison.comparable[0], len(comparison.runs)
-    fold = "no test fold" if first.fold is None else f"test fold {first.fold}"
     has = "has" if len(comparison.comparable) == 1 else "have"
     who = f"{len(comparison.comparable)} of the {every} runs {has}" if comparison.reasons else f"All {every} runs have"
-    budget = f"{who} {fold} and one budget: {first.budget}." if every > 1 else f"One run, {fold}: {first.budget}."
+    budget = f"{who} {first.tested_on} and one budget: {first.budget}."
+    budget = budget if every > 1 else f"One run, {first.tested_on}: {first.budget}."
     caption = (
         "One row for each run. Runs with the same letter learned from the same photos and labels; a recipe's tasks "
         "decide which photos it can learn from."
@@ -113,7 +113,8 @@ def _score_table(comparison: Comparison, part: str, heading: str, better: str, m
         for place, run in enumerate(comparison.comparable)
         if any(run.interval(part, one.key) and not of[place] for one, of in zip(measures, chosen, strict=True))
     ]
-    better += f" Not marked where scored on other photos or labels than most: {listed(apart)}." if apart else ""
+    if apart:
+        better += f" Not marked where not known to be scored on the same photos and labels as others: {listed(apart)}."
     heads = [("run", ""), *((one.kind.shown, photo_words(comparison.runs, part, one)) for one in measures)]
     cells = dict(zip([run.name for run in comparison.runs], zip(*columns, strict=True), strict=True))
     return Table(f"{heading}, {part} fold", better, heads, comparison.table_lines(lambda run: cells[run.name]))
@@ -187,6 +188,7 @@ def method_section(runs: Sequence[Run], command: str) -> Section:
         "A, they are too narrow, and indicative only.",
         "Tests and losses under corruptions add up the photos' rows in photos.jsonl, whose maps are counted in 118 "
         "bins of probability instead of 65536: average precision may differ from the tables by 0.005.",
-        "Samples of training and validation photos depend on their names alone: they are the same for every run.",
+        "Samples depend on the photos' names alone: those of validation photos are the same for every run, those of "
+        "training photos for runs that learned from the same ones.",
     ]
     return Section("How this was made", [*paragraphs, *([f"Command: {command}"] if command else [])])

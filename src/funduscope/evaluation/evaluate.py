@@ -15,9 +15,10 @@ from typing import Any
 
 from funduscope.data.case import Case, LabelError
 from funduscope.data.sources import Data, cases_of
+from funduscope.evaluation.extra_scores import Extra
 from funduscope.evaluation.kept_scores import KeptScores
 from funduscope.evaluation.out_of_fold import Overlap, Scored, by_card, members_of, plan, runs_of, seen_before
-from funduscope.evaluation.score_photo import Extra, can_score, score_stream
+from funduscope.evaluation.score_photo import can_score, score_stream
 from funduscope.evaluation.scores import PhotoScore, Scores, summarize
 from funduscope.inference.loading import ModelPath, is_shipped, load
 from funduscope.inference.model import Model, identity
@@ -49,8 +50,8 @@ def evaluate(
     reported. It is asked of photos that were not refused. keep: keeps each photo's score, so that the same evaluation
     goes on where it was stopped; not together with extra. progress: wraps what takes long. warn: receives a sentence
     about photos that are not scored, or that a model has seen. Raises `LabelError` if a fold has no photo, `ModelError`
-    for models that cannot be loaded or scored together, `ValueError` for several runs with a fold, and for keep
-    together with extra.
+    for models that cannot be loaded or scored together, `ValueError` for several runs with a fold, for keep together
+    with extra, and for extra scores without a free name or a number.
     """
     listed = model if isinstance(model, Sequence) and not isinstance(model, str) else [model]
     if not listed:

@@ -7,7 +7,7 @@ them up over a data set and takes the scores with their intervals.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial, reduce
 from itertools import tee
@@ -18,6 +18,7 @@ import numpy as np
 
 from funduscope.data.case import Case, LabelError, Mask
 from funduscope.data.masks import read_votes, size_of
+from funduscope.evaluation.extra_scores import Extra, score_extra
 from funduscope.evaluation.score_key import DR, Aspect, Question
 from funduscope.evaluation.scores import ADVICE, FALSE_LESIONS, GRADABILITY, ON_NEGATIVES, PhotoScore
 from funduscope.inference.card import Card
@@ -30,7 +31,6 @@ from funduscope.metrics import (
     ConformalState,
     DenseState,
     DistanceState,
-    ExtraState,
     FalseLesionState,
     FrocState,
     GradingState,
@@ -72,18 +72,8 @@ YES_OR_NO: Final[dict[frozenset[int], tuple[str, int]]] = {
 """By the edema risks that a yes or a no leaves possible: the question, and the lowest risk that is a yes (srahim's
 maculopathy: exudates anywhere; Messidor-2's macular edema: exudates near the fovea)."""
 
-ROW_NAMES: Final = frozenset(
-    {"key", "dataset", "visit", "fold", "refused", "error", "gates", "grade_set", "false lesions", "not scored"}
-    | {name for task in PHOTO_TASKS for name in (task.name, f"predicted_{task.name}", f"{task.name}_probs")}
-)
-"""Columns of photos.jsonl that no extra score may have the name of."""
-
 MARKS_PX: Final = 480
 """Largest width of the reduced masks that are kept with a photo's scores."""
-
-
-Extra = Mapping[str, Callable[[Findings, Case], float | None]]
-"""Custom scores by name: a number for a photo, or None if there is none. See `score_photo`."""
 
 
 def score_stream(predictor: Model, cases: Iterable[Case], extra: Extra | None = None) -> Iterator[PhotoScore]:
@@ -98,7 +88,8 @@ def can_score(card: Card, case: Case) -> bool:
     labels, outlined = case.labels, set(card.outlined)
     may_be_clean = labels.grade == 0 and case.dataset not in NOISY_GRADE_SETS
     return bool(
-        any(labels.known_classes(task) is not None for task in card.photo_tasks)
+        any(labels.class_of(task) is not None for task in card.photo_tasks)
+        or (card.dme and labels.known_classes("dme") in YES_OR_NO)
         or any(labels.point(name) for name in card.located)
         or any(set(codes.split("|")) <= outlined for codes in labels.masks)
         or (may_be_clean and any(set(codes) <= outlined for codes in FALSE_LESIONS.values()))
@@ -113,7 +104,7 @@ def score_photo(
 
     card: of the model that answered. Labels that the model does not predict are not scored. extra: more scores, each
     asked of the findings of a photo that was not refused; refused photos are counted next to it. judges: whether the
-    model may refuse photos. Raises `ValueError` if an extra score has the name of one that is there.
+    model may refuse photos. Raises `ValueError` if an extra score has a name that is not free, or gives no number.
     """
     found = answer if isinstance(answer, Findings) and answer.gradable_ok else None
     scored = PhotoScore(case, refused=found is None)
@@ -139,7 +130,7 @@ def score_photo(
         chance = float(found is not None) if quality is None else quality.score
         scored.states[GRADABILITY] = BinaryState.of([labels.quality == "good"], [chance])
         scored.decisions[GRADABILITY] = _decision(labels.quality == "good", found is not None)
-    _score_extra(found, scored, extra or {})
+    score_extra(found, scored, extra or {})
     return scored
 
 
@@ -339,21 +330,6 @@ def _is_healthy(answer: Findings | Failure, scored: PhotoScore, card: Card) -> b
         if not is_clean:
             return False
     return True
-
-
-def _score_extra(found: Findings | None, scored: PhotoScore, extra: Extra) -> None:
-    """A number that is not finite counts as none."""
-    for name, score in extra.items():
-        question = Question.parse(name)
-        if question in scored.states or name in scored.row or name in ROW_NAMES:
-            raise ValueError(f"The extra score {name!r} has the name of a score that there is: choose another name.")
-        if found is None:
-            scored.states[question] = ExtraState(0.0, 0.0)
-            continue
-        value = score(found, scored.case)
-        if value is not None and np.isfinite(value):
-            scored.states[question] = ExtraState(float(value), 1.0)
-            scored.row[name] = round(float(value), 5)
 
 
 def _load(read: Callable[[], np.ndarray | None], scored: PhotoScore) -> np.ndarray | None:

@@ -252,17 +252,27 @@ class Scores:
         """Writes photos.jsonl (one line for each photo), scores.md and, last, scores.json, each atomically.
 
         An earlier scores.json is removed first, so that none stands next to other photos if the disk refuses.
+        Scores that were read from a file have no photos: a photos.jsonl in the folder stays if it is of these scores.
         about: what made the scores, where `self.about` does not say it.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "scores.json").unlink(missing_ok=True)
         tree = (self if about is None else replace(self, about=about)).to_dict()
-        if self.photos:  # none if the scores were read from a file
+        if not self.photos and not _has_scores(folder, tree["scores"]):
+            (folder / "photos.jsonl").unlink(missing_ok=True)
+        (folder / "scores.json").unlink(missing_ok=True)
+        if self.photos:
             rows = "".join(json.dumps(photo.row, allow_nan=False) + "\n" for photo in self.photos)
             write_atomically(folder / "photos.jsonl", rows.encode())
         write_atomically(folder / "scores.md", self.to_markdown().encode())
         write_json(folder / "scores.json", tree, indent=1, allow_nan=False)
+
+
+def _has_scores(folder: Path, scores: dict[str, Any]) -> bool:
+    try:
+        return read_json(folder / "scores.json")["scores"] == scores
+    except (OSError, ValueError, KeyError):
+        return False
 
 
 def _read_intervals(tree: dict[str, Any]) -> Intervals:
