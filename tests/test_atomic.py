@@ -105,6 +105,16 @@ def test_a_rename_that_fails_leaves_the_earlier_folder(
     assert not earlier or _entries(folder) == ["kept"]
 
 
+def test_a_full_disk_is_named_by_the_file_that_found_no_room(tmp_path: Path) -> None:
+    def write() -> None:
+        with replacing(tmp_path / "a") as unfinished, replacing(unfinished / "masks"):
+            raise OSError(errno.ENOSPC, "No space left on device")  # as `write` says it: without a name
+
+    with pytest.raises(OSError, match="No space") as caught:
+        write()
+    assert caught.value.filename == str(tmp_path / "a" / "masks")
+
+
 def test_lines_are_read_without_the_unfinished_last_one(tmp_path: Path) -> None:
     (tmp_path / "lines").write_text('{"epoch": 1}\n\n{"epoch": 2}\n{"epo', "utf-8")
     assert read_lines(tmp_path / "lines") == [{"epoch": 1}, {"epoch": 2}]

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 _PROBE_BYTES = 4096
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # of writing alone, where the system names no file
 _NAME_CHARS = 12  # of a file's name in that of the unfinished one
 
 
@@ -47,6 +48,8 @@ def replacing(path: Path, *, one_writer: bool = False, fsync: bool = False) -> I
     except BaseException as error:
         with suppress(OSError):  # a disk that refuses to write refuses this, too
             _remove(unfinished)
+        if isinstance(error, OSError) and error.filename is None and error.errno in _NO_ROOM:
+            error.filename = str(path)
         if isinstance(error, OSError) and str(error.filename).startswith(str(unfinished)):
             error.filename = f"{path}{str(error.filename)[len(str(unfinished)) :]}"  # which a person knows
         raise
