@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import onnxruntime
 import psutil
 import pytest
 
@@ -71,7 +72,7 @@ def test_time_left_in_words(seconds: int, says: str) -> None:
         (("--processes", "4"), (4, 3)),
         (("--threads", "5"), (2, 5)),
         (("--processes", "20"), (20, 1)),
-        (("--device", "auto"), (2, 6)),
+        (("--device", "cuda"), (2, 6)),
         (("--ray", "auto"), (12, 1)),
     ],
     ids=str,
@@ -80,6 +81,20 @@ def test_each_process_has_its_share_of_the_cores(
     command: Command, given: dict[str, Any], tmp_path: Path, options: tuple[str, ...], shares: tuple[int, int]
 ) -> None:
     assert command("batch", tmp_path, "--out", tmp_path / "out", *options)[0] == 0
+    assert (given["processes"], given["threads"]) == shares
+
+
+@pytest.mark.parametrize(("provider", "shares"), [("CUDA", (2, 6)), ("CPU", (12, 1))])
+def test_two_processes_read_only_where_auto_finds_the_runtime_of_a_gpu(
+    command: Command,
+    given: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    provider: str,
+    shares: tuple[int, int],
+) -> None:
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [f"{provider}ExecutionProvider"])
+    assert command("batch", tmp_path, "--out", tmp_path / "out", "--device", "auto")[0] == 0
     assert (given["processes"], given["threads"]) == shares
 
 

@@ -19,7 +19,8 @@ def app(
 ) -> int:
     """Open the page in the browser: add photos, correct the findings.
 
-    The page is served to this machine only, loads nothing from any other host, and writes only what you save in it.
+    The page is served to this machine only, loads nothing from any other host, and writes only what you save in it,
+    and drafts of your corrections.
     """
     from funduscope.app.server import serve
 

@@ -61,8 +61,10 @@ def batch(
     """
     from funduscope.batch.reader import ReadingSettings
     from funduscope.batch.run import run_batch
+    from funduscope.inference.runtime import has_cuda
 
-    processes, threads = _shares(processes, threads, on_gpu=device != DeviceName.CPU, on_cluster=bool(ray))
+    on_gpu = device == DeviceName.CUDA or (device == DeviceName.AUTO and has_cuda())
+    processes, threads = _shares(processes, threads, on_gpu=on_gpu, on_cluster=bool(ray))
     reading = ReadingSettings(tuple(model or ()), threads, device.value, force, out / "files" if files else None)
     if ray:
         print(f"Waiting for the Ray cluster at {ray}; without one Ray gives up after some minutes.", file=sys.stderr)

@@ -144,6 +144,13 @@ def check_device(device: str) -> None:
         raise ModelError("E_CONFIG", f"There is no device {device!r}; expected {', '.join(get_args(Device))}.")
 
 
+def has_cuda() -> bool:
+    """Whether this ONNX Runtime is the one for GPUs."""
+    import onnxruntime
+
+    return CUDA in onnxruntime.get_available_providers()
+
+
 def use_cuda(device: Device, is_usable: bool, why_not: str) -> bool:
     """Whether to compute on a GPU. is_usable: whether it could be done; why_not: the reason if it could not. Raises
     `ModelError` if cuda is asked for and not usable."""
@@ -181,7 +188,7 @@ class OnnxRuntime:
 
         cuda = use_cuda(
             device,
-            CUDA in onnxruntime.get_available_providers(),
+            has_cuda(),
             "this ONNX Runtime computes on processors alone (pip install onnxruntime-gpu in place of onnxruntime)",
         )
         self.sha256 = digest_of(path, wanted)
