@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from funduscope.batch.store import Result
+from funduscope.freed_memory import keep_freed_memory
 from funduscope.i18n.errors import CodedError, PhotoError, code_and_sentence, machine_fault
 from funduscope.imaging.framing import frame
 from funduscope.imaging.photo import open_each
@@ -56,6 +57,7 @@ def run_reader(pipe: Connection, settings: ReadingSettings) -> None:
     either where there can be none.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when this process ends
+    keep_freed_memory()
     try:
         model = settings.load()
     except Exception as error:

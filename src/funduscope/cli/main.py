@@ -18,6 +18,7 @@ import typer
 
 from funduscope.cli import app, batch, compare, demo, doctor, evaluate, export, folds, predict, recipes, serve, train
 from funduscope.cli.termination import TERMINATED, TerminatedError
+from funduscope.freed_memory import keep_freed_memory
 from funduscope.version import __version__
 
 INTERRUPTED = 130
@@ -80,6 +81,7 @@ for verb, example in VERBS.items():
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line and returns the exit code. arguments: by default those of the process."""
+    keep_freed_memory()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     end = arguments.index("--") if "--" in arguments else len(arguments)
     options, rest = arguments[:end], arguments[end:]

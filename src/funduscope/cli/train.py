@@ -10,6 +10,7 @@ import typer
 
 from funduscope.cli.options import Data, Fold
 from funduscope.cli.termination import ended_by_sigterm
+from funduscope.freed_memory import NO_LIMIT, keep_freed_memory
 
 Init = Annotated[
     Optional[list[str]],  # noqa: UP045
@@ -81,6 +82,7 @@ def train(
     from funduscope.data.splits import with_official_split
     from funduscope.training.train import train as train_run
 
+    keep_freed_memory(NO_LIMIT)
     models = {"init": init, "refit": [refit] if refit else None, "teacher": teacher}
     with ended_by_sigterm("the training was ended (SIGTERM): the same command continues after the last finished epoch"):
         made = train_run(

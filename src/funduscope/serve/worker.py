@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
+from funduscope.freed_memory import keep_freed_memory
 from funduscope.i18n.errors import PHOTO_FAULT, code_and_sentence
 from funduscope.imaging.demo_photo import demo_photo
 from funduscope.serve.answer_formats import DICOM, FORMATS, AnswerSource
@@ -56,6 +57,7 @@ def main() -> int:
     """Reads the settings and then jobs from stdin, and writes answers to stdout, until stdin ends."""
     for number in (signal.SIGINT, signal.SIGTERM):  # the front process decides when this one ends
         signal.signal(number, signal.SIG_IGN)
+    keep_freed_memory()
     incoming, outgoing = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not get between the answers
     started = read_message(incoming)

@@ -31,6 +31,7 @@ from accelerate import PartialState
 from torch import Tensor, nn
 
 from funduscope.duplicates.process_pool import end_with_parent, ignoring_interrupts
+from funduscope.freed_memory import NO_LIMIT, keep_freed_memory
 from funduscope.i18n.errors import SHARED_MEMORY, CodedError, machine_fault
 from funduscope.imaging.read_ahead import cores
 from funduscope.progress import Progress, no_progress
@@ -229,6 +230,7 @@ def _child(
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent ends them
     _leave_to_parent(signal.SIGTERM)
     threading.Thread(target=end_with_parent, daemon=True).start()
+    keep_freed_memory(NO_LIMIT)
     with contextlib.suppress(AttributeError, OSError):  # not on every system, and no fault where it is refused
         os.sched_setaffinity(0, own)
     torch.set_num_threads(len(own))
