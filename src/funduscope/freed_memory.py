@@ -14,9 +14,9 @@ def keep_freed_memory(most_bytes: int = _LARGEST_KEPT_BYTES) -> None:
     """Sets up this process's allocator, before it works: at most that much freed memory stays its own.
 
     By glibc's default a block of more than 32 MB, as the maps of a network are, goes back to the system as soon as it
-    is freed, and the system clears every page of the next one: up to a third of a training's time (docs/speed.md).
-    Does nothing where the C library is another one. For processes of this package alone, not for a program that
-    imports it. most_bytes: `NO_LIMIT` for trainings, whose batches need gigabytes.
+    is freed, and the system clears every page of the next one: a good part of a training's time
+    (docs/log.md, 2026-11-30). Does nothing where the C library is another one. The processes of this package call it;
+    a program that imports the package may, too. most_bytes: `NO_LIMIT` for trainings, whose batches need gigabytes.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
