@@ -288,7 +288,7 @@ def mark_of(folders: list[Path], score: str) -> tuple[str, bool]:
         assert isinstance(table, Table)
         for place, (head, small) in enumerate(table.heads[1:]):
             if head == score and small.startswith("idrid-B"):
-                return table.lines[0].cells[place].mark, "scored on other photos" in table.caption
+                return table.lines[0].cells[place].mark, "not known to be scored on the same photos" in table.caption
     raise AssertionError(score)
 
 
