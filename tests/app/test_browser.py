@@ -99,6 +99,7 @@ def test_a_photo_is_read_and_viewed(visitors: Make, findings: Any) -> None:
     page.get_by_text("fovea moved").first.wait_for()
 
 
+@pytest.mark.slow
 def test_photo_and_answer_are_seen_together(visitors: Make, findings: Any) -> None:
     """The photo takes most of the width and stays in sight; details, ruler and filters answer in the photo itself."""
     visitor = visitors()
@@ -392,6 +393,7 @@ def _flipped(data: bytes) -> bytes:
     return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
 
 
+@pytest.mark.slow
 def test_a_file_that_is_no_photo_is_refused_with_a_reason(visitors: Make, served: Any) -> None:
     visitor = visitors()
     visitor.arrive()

@@ -49,6 +49,7 @@ def _words(page: AppTest) -> str:
     return " ".join(str(one.value) for kind in ("markdown", "caption", "error", "info") for one in page.get(kind))
 
 
+@pytest.mark.slow
 def test_a_photo_next_to_another_file_in_every_language() -> None:
     page = _page()
     assert not page.exception

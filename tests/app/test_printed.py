@@ -61,6 +61,7 @@ def pages_of(page: Any) -> int:
     return data.count(b"/Type /Page\n") or data.count(b"/Type/Page\n")
 
 
+@pytest.mark.slow
 def test_the_report_works_and_prints_on_one_page(opened: Callable[..., Any], findings: Any) -> None:
     page = opened(report(findings))
     assert page.title().startswith("Findings:"), "a name runs no script"

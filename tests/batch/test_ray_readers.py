@@ -24,7 +24,7 @@ from funduscope.batch.run import BatchProgress, run_batch
 from funduscope.i18n.errors import CodedError
 from funduscope.version import __version__
 
-EYES = 300
+EYES = 100
 PORT = 6391
 ADDRESS = f"127.0.0.1:{PORT}"
 

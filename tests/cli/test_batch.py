@@ -105,6 +105,7 @@ def test_a_folder_without_photos_is_said_to_have_none(command: Command, tiny: Pa
     assert "empty has no photo" in err
 
 
+@pytest.mark.slow
 def test_at_sigterm_it_ends_with_its_processes_and_goes_on(
     tiny: Path, save_eye: Callable[..., Path], tmp_path: Path
 ) -> None:

@@ -181,6 +181,7 @@ def test_the_same_letter_means_the_same_photos(fabricate, tmp_path: Path) -> Non
     assert learned_from(runs) == {"aa": "A", "ab": "A", "ba": "B"}
 
 
+@pytest.mark.slow
 def test_the_page_from_bundles_is_the_page_from_the_runs(fabricate, tmp_path: Path) -> None:
     runs = [fabricate(tmp_path / "runs" / name, seed=seed, parts=PARTS) for seed, name in enumerate(("one", "two"))]
     for run in runs:

@@ -85,10 +85,12 @@ def others() -> dict[str, Descriptor]:
     return {f"eye {seed}": describe(_eye(100 + seed, style=styles[seed % 4])) for seed in range(EYES)}
 
 
+@pytest.mark.slow
 def test_no_two_eyes_are_duplicates(others: dict[str, Descriptor], find: Find) -> None:
     assert find(others) == {}
 
 
+@pytest.mark.slow
 def test_every_copy_is_found_among_others_and_called_one(others: dict[str, Descriptor], find: Find) -> None:
     source = _eye(110, style=list(STYLES.values())[10 % 4])
     found = find(others | {name: describe(change(source)) for name, change in COPIES.items()})
@@ -113,6 +115,7 @@ def test_another_photo_of_an_eye_is_found_and_told_from_a_copy(
     assert next(iter(found.values())).kind == "same_eye"
 
 
+@pytest.mark.slow
 def test_fellow_eyes_are_no_duplicates_even_in_a_mirror(find: Find) -> None:
     pairs = {}
     for seed in range(4):

@@ -78,6 +78,7 @@ def test_the_first_photo_can_be_laid_onto_the_second() -> None:
     assert np.abs(laid.astype(float) - again)[inside].mean() < before
 
 
+@pytest.mark.slow
 def test_different_eyes_do_not_lie_on_each_other() -> None:
     images = [_framed(seed, grade=seed % 5) for seed in range(20, 28)]
     for i, first in enumerate(images):

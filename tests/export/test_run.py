@@ -247,6 +247,7 @@ def test_where_int8_is_refused_none_of_other_weights_stays(fresh: Path, monkeypa
     load(fresh)
 
 
+@pytest.mark.slow
 def test_photos_that_cannot_be_read_are_named_and_others_taken(
     fresh: Path,
     tmp_path_factory: pytest.TempPathFactory,

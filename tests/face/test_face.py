@@ -87,6 +87,9 @@ def test_a_refused_photo_is_counted_next_to_an_extra_score(
     for name in ("DR", "grade", "visit", "EX Dice", "SE by hand"):
         with pytest.raises(ValueError, match="choose another name"):
             fs.evaluate(model, cases, extra={name: lambda findings, case: 1})
+    for name in ("", " ", "two\nlines"):
+        with pytest.raises(ValueError, match="choose a name of one line"):
+            fs.evaluate(model, cases, extra={name: lambda findings, case: 1})
     for value, kind in (("much", "str"), ([1.0, 2.0], "list")):
         with pytest.raises(ValueError, match=f"'own' gave {kind} for table/.*; expected a number or None"):
             fs.evaluate(model, cases, extra={"own": lambda findings, case, value=value: value})  # pyright: ignore[reportArgumentType]

@@ -25,7 +25,7 @@ from funduscope.quality.image_measures import FRAME_PX, small_frame
 from funduscope.quality.mlp import to_json
 from funduscope.testing.drawn_eyes import STYLES, draw_eye
 
-SEEDS = range(5000, 5004)
+SEEDS = range(5000, 5002)
 """Pictures of a family; the fit's seeds are below 100."""
 
 MAX_LOST = 0.01
@@ -53,7 +53,7 @@ def reasons(pixels: np.ndarray) -> list[str]:
 def test_other_pictures_are_refused() -> None:
     told = {name: reasons(picture) for name, picture in others()}
     taken = [name for name, codes in told.items() if not codes]
-    assert len(told) >= 120
+    assert len(told) >= 100
     assert len(taken) <= (1 - MIN_REFUSED) * len(told), f"{len(taken)} of {len(told)} taken: {taken}"
     # The others are refused as poor photos: a round thing in them was taken for the eye, and cut out.
     assert sum("NOT_FUNDUS" in codes for codes in told.values()) > 0.85 * len(told)
@@ -71,13 +71,13 @@ def test_no_drawn_eye_is_lost() -> None:
 
 @pytest.mark.slow
 def test_hardly_a_true_photo_is_lost(shared: Path) -> None:
-    """Every 16th photo of the data sets, all of other cameras, and the demo's; EyePACS's rejected ones left out."""
+    """Every 32nd photo of the data sets, all of other cameras, and the demo's; EyePACS's rejected ones left out."""
     cases = [case for case in read_data([shared]) if case.labels.quality != "reject"]
     cameras = sorted(
         path for path in (shared / "cameras").rglob("*") if path.suffix.lower() in (".jpg", ".png", ".tif")
     )
     assert cameras
-    paths = [*(case.path for case in cases[::16]), *cameras]
+    paths = [*(case.path for case in cases[::32]), *cameras]
     lost = [path.name for path in paths if "NOT_FUNDUS" in reasons(Photo.open(path).pixels)]
     assert len(lost) <= MAX_LOST * len(paths), lost
     assert not {path.name for path in cameras} & set(lost)
@@ -85,10 +85,10 @@ def test_hardly_a_true_photo_is_lost(shared: Path) -> None:
 
 @pytest.mark.slow
 def test_no_sick_eye_is_lost(shared: Path) -> None:
-    """Photos that could be graded at all; those of the highest grade look least like the others."""
+    """Every second photo that could be graded at all; those of the highest grade look least like the others."""
     sick = [case for case in read_data([shared]) if case.labels.grade == 4 and case.labels.quality != "reject"]
-    assert len(sick) > 50
-    assert [case.key for case in sick if "NOT_FUNDUS" in reasons(Photo.open(case.path).pixels)] == []
+    assert len(sick) > 80
+    assert [case.key for case in sick[::2] if "NOT_FUNDUS" in reasons(Photo.open(case.path).pixels)] == []
 
 
 def test_a_spoiled_photo_of_an_eye_is_still_one() -> None:

@@ -373,6 +373,7 @@ def test_a_stage_without_thresholds_is_repeated_but_gets_none(
     assert json.loads((tmp_path / "next" / "card.json").read_text("utf-8"))["about"]["calibration"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("use_cache")
 def test_the_mean_of_two_runs_weights_gets_a_card_and_learns_nothing(
     done: Path, short: Recipe, cases: list[Case], tmp_path: Path
@@ -470,6 +471,7 @@ def test_a_run_that_lost_patience_says_how_many_samples_it_drew(
     assert about["samples"] == sum(line["samples"] for line in lines)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("use_cache")
 def test_a_refit_lowers_the_rate_where_the_run_did(short: Recipe, cases: list[Case], tmp_path: Path) -> None:
     """Without validation photos of its own: the scores are those of the run that it repeats."""
@@ -599,6 +601,7 @@ def test_a_structure_without_an_example_is_not_answered_and_never_denied(
     assert json.loads((tmp_path / "full" / "card.json").read_text("utf-8"))["not_learned"] == []
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("use_cache")
 def test_a_photo_task_without_a_label_is_not_answered(
     short: Recipe, cases: list[Case], tmp_path: Path, capsys: pytest.CaptureFixture

@@ -29,9 +29,12 @@ _SUBJECTS: Final = frozenset({*(task.title for task in PHOTO_TASKS), *CODES, EIT
 def score_extra(found: Findings | None, scored: PhotoScore, extra: Extra) -> None:
     """Adds the custom scores of a photo; None and what is not finite count as no number.
 
-    Raises `ValueError` if a name is that of another score, or begins like one, or if a score is no number.
+    Raises `ValueError` if a name is that of another score, or begins like one, or has no character or an invisible one,
+    or if a score is no number.
     """
     for name, score in extra.items():
+        if not name.strip() or not name.isprintable():
+            raise ValueError(f"The extra score {name!r} cannot be written in a table: choose a name of one line.")
         question = Question.parse(name)
         taken = question in scored.states or name in scored.row or name in _ROW_NAMES
         if taken or name.partition(" ")[0] in _SUBJECTS:
