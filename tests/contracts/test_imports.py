@@ -47,6 +47,14 @@ def test_the_using_side_never_loads_torch() -> None:
         assert not {"torch", "timm", "matplotlib", "onnxruntime"} & set(loaded), f"{name} loads {loaded}"
 
 
+def test_every_public_name_is_there_where_only_photos_can_be_read() -> None:
+    """`help`, completion and `from funduscope import *` ask for all of them."""
+    missing = ("torch", "timm", "safetensors", "accelerate", "matplotlib", "onnx", "streamlit", "fastapi", "ray")
+    code = f"import sys; sys.modules.update(dict.fromkeys({missing})); from funduscope import *; print(export_run)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_package_itself_loads_nothing_heavy() -> None:
     assert _loaded(["funduscope"]) == {"funduscope": []}
 

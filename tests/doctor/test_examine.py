@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,13 @@ def test_what_was_planted_is_found_and_nothing_else(report: Report) -> None:
     } | {
         entry for entry in reported if entry[0] in ("mixed_sizes", "mask_size", "mask_empty", "duplicates_across_folds")
     }
+
+
+def test_a_report_is_written_in_another_thread_than_it_was_made_in(data: Path, cache: Path, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(1) as thread:
+        made = thread.submit(check_data, data, cache=cache, workers=0).result()
+    made.write(tmp_path)
+    assert (tmp_path / "doctor.html").stat().st_size > 10_000
 
 
 def test_the_files_are_what_the_issue_says(report: Report, data: Path, tmp_path: Path) -> None:

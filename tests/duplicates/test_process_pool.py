@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -30,6 +34,22 @@ def _said(place: Path, guard: str) -> subprocess.CompletedProcess[str]:
 
 def _end_with_what_sigint_does() -> None:
     sys.exit(3 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN else 4)
+
+
+def test_threads_that_start_processes_at_once_leave_the_environment_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "7")
+    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
+    before = dict(os.environ)
+
+    def submit(work: Any, job: int) -> tuple[str | None, str | None]:
+        time.sleep(0.01)  # processes start meanwhile
+        return os.environ.get("OPENBLAS_NUM_THREADS"), os.environ.get("MKL_NUM_THREADS")
+
+    pool: Any = SimpleNamespace(submit=submit)
+    with ThreadPoolExecutor(8) as threads:
+        seen = list(threads.map(lambda job: process_pool._submit(pool, abs, job), range(24)))
+    assert seen == [("1", "1")] * 24
+    assert dict(os.environ) == before
 
 
 def test_ctrl_c_while_processes_start_is_left_to_the_parent() -> None:

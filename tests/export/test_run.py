@@ -20,7 +20,7 @@ from PIL import Image
 from funduscope import checkpoint
 from funduscope.data.case import ABSENT, Case, Labels
 from funduscope.evaluation.parity import Parity, ParityError
-from funduscope.export import quantization
+from funduscope.export import onnx_file, quantization
 from funduscope.export import run as export
 from funduscope.export.onnx_file import write_onnx
 from funduscope.inference.card import Card
@@ -162,7 +162,7 @@ def test_a_run_that_has_not_ended_is_not_exported_and_its_answers_come_with_a_wa
 @pytest.fixture
 def bent(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every network is written with other grades than it has."""
-    written = export.write_onnx
+    written = onnx_file.write_onnx
 
     def write_bent(network, card, path):
         with torch.no_grad():
@@ -173,7 +173,7 @@ def bent(monkeypatch: pytest.MonkeyPatch) -> None:
             with torch.no_grad():
                 network.heads["grade"].linear.bias -= torch.arange(5.0)
 
-    monkeypatch.setattr(export, "write_onnx", write_bent)
+    monkeypatch.setattr(onnx_file, "write_onnx", write_bent)
 
 
 def _content(folder: Path) -> dict[str, bytes]:
@@ -226,7 +226,7 @@ def test_an_export_that_breaks_off_leaves_the_accepted_one(
     for path in exported:
         (fresh / path.name).write_bytes(path.read_bytes())
     before = _content(fresh)
-    monkeypatch.setattr(export, "quantize", full)
+    monkeypatch.setattr(quantization, "quantize", full)
     with pytest.raises(OSError, match="No space"):
         export.export_run(fresh)
     assert _content(fresh) == before

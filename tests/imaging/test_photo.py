@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import pytest
 import simplejpeg
-from PIL import Image, ImageOps, PngImagePlugin
+from PIL import Image, ImageFile, ImageOps, PngImagePlugin
 
 from funduscope.i18n.errors import HTTP_STATUS, PhotoError
 from funduscope.imaging.limits import Limits
@@ -114,6 +114,20 @@ def test_other_formats_are_never_opened(start: bytes, monkeypatch: pytest.Monkey
     monkeypatch.setattr(Image, "open", fail)
     monkeypatch.setattr(cv2, "imdecode", fail)
     assert code_of(start + b" " * 5000) == "E_FORMAT"
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "image"])
+def test_a_program_that_lets_pillow_fill_truncated_pictures_changes_nothing(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As code that trains networks often does."""
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    data = picture("JPEG" if kind == "image" else kind)
+    cut = data[: int(len(data) * 0.6)]
+    with pytest.raises(PhotoError) as caught:
+        Photo.open(Image.open(io.BytesIO(cut)) if kind == "image" else cut)
+    assert caught.value.code in ("E_TRUNCATED", "E_CORRUPT")
+    assert ImageFile.LOAD_TRUNCATED_IMAGES, "the program's own choice"
 
 
 def test_content_counts_not_the_name(tmp_path: Path) -> None:

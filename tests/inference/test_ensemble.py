@@ -300,3 +300,10 @@ def test_two_graders_have_no_quantile_that_was_checked_on_their_mean(painted):
     found = joined_of(member(GRADER, 1), member(GRADER, 2))(painted.pixels)
     assert found.grade_set is None
     assert found.to_dict()["grade_set"] is None
+
+
+def test_an_ensemble_among_the_members_stands_for_its_own(painted: DrawnEye) -> None:
+    one, two, three = (member(BOTH, seed) for seed in range(3))
+    nested, flat = joined_of(joined_of(one, two), three), joined_of(one, two, three)
+    assert nested.sha256 == flat.sha256
+    assert nested(painted.pixels).to_dict() == flat(painted.pixels).to_dict()

@@ -110,6 +110,19 @@ def test_what_was_found_cannot_be_written_into():
         corrected.mask("MA")[:] = False
 
 
+def test_masks_that_are_given_stay_and_are_the_findings_own() -> None:
+    found = found_in(photo(), outputs(MA=blob(128, (40, 64, 4)), EX=blob(128, (80, 64, 6))))
+    own = np.zeros_like(found.mask("EX"))
+    both = found.with_masks({"EX": own}).with_masks({"MA": own})
+    own[:] = True
+    assert (both.count("EX"), both.count("MA")) == (0, 0)
+    assert not both.mask("EX").any()
+    assert found.count("EX") == 1
+    for code, mask in (("EX", own[:10]), ("NV", own)):
+        with pytest.raises(ValueError, match=f"a mask of {code}, .* expected"):
+            found.with_masks({code: mask})
+
+
 def test_findings_of_another_process_cannot_be_written_into_either() -> None:
     found = replace(found_in(photo(), outputs()), witness_probs={"photo": {"grade": np.full(5, 0.2)}})
     found.mask("MA")  # made and kept before it travels

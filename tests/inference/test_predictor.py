@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import json
+import time
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -277,11 +279,44 @@ def test_a_stream_goes_on_after_a_bad_photo(model, painted, tmp_path):
 
 @pytest.mark.parametrize(
     "single",
-    ["eye.jpg", Path("eye.jpg"), b"", np.zeros((9, 9, 3), np.uint8), Image.new("RGB", (9, 9))],
+    [
+        "eye.jpg",
+        Path("eye.jpg"),
+        b"",
+        bytearray(9),
+        memoryview(b"photo"),
+        np.zeros((9, 9, 3), np.uint8),
+        Image.new("RGB", (9, 9)),
+    ],
 )
 def test_a_stream_of_a_single_photo_is_refused_where_it_is_asked_for(model: Any, single: Any) -> None:
     with pytest.raises(TypeError, match="give a list of it"):
         model.stream(single)
+
+
+@pytest.mark.parametrize("kind", ["array", "image"])
+def test_a_stream_may_come_from_a_buffer_that_is_used_again(
+    model: Any, painted: DrawnEye, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a frame grabber's: the next photo overwrites the one that is read ahead."""
+    eyes = [np.ascontiguousarray(np.roll(painted.pixels, shift, axis=1)) for shift in range(4)]
+    opened = Photo.open
+
+    def open_late(source: Any, **named: Any) -> Photo:
+        time.sleep(0.05)
+        return opened(source, **named)
+
+    monkeypatch.setattr(Photo, "open", open_late)
+
+    def grab() -> Iterator[Any]:
+        buffer, image = np.empty_like(eyes[0]), Image.new("RGB", eyes[0].shape[1::-1])
+        for eye in eyes:
+            buffer[:] = eye
+            image.paste(Image.fromarray(eye))
+            yield buffer if kind == "array" else image
+
+    answers = list(model.stream(grab()))
+    assert [one.photo.sha256 for one in answers] == [opened(eye).sha256 for eye in eyes]
 
 
 def test_a_stream_takes_paths_as_a_table_gives_them(model: Any, tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def test_a_student_learns_from_its_teacher_and_goes_on_with_it(
     assert train(STUDENT, "resumed", *untaught) == 1
     assert "other teachers" in capsys.readouterr().err, "it does not continue without the one that it began with"
     assert train(STUDENT, "resumed", *taught) == 0
-    assert "Resuming after epoch 1." in capsys.readouterr().out
+    assert "Resuming after epoch 1." in capsys.readouterr().err
     of_through, of_resumed = _weights(tmp_path / "through"), _weights(tmp_path / "resumed")
     assert of_through.keys() == of_resumed.keys()
     assert all(torch.equal(value, of_resumed[name]) for name, value in of_through.items())

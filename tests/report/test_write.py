@@ -91,6 +91,24 @@ def test_a_failure_midway_leaves_what_was_there(drawn_eye, tmp_path, monkeypatch
     assert (names(tmp_path), names(folder) if earlier else None) == before
 
 
+def test_who_may_open_a_folder_stays_as_it_was(drawn_eye, tmp_path):
+    (tmp_path / "eye").mkdir()
+    (tmp_path / "eye").chmod(0o700)
+    modes = [save(drawn_eye(), tmp_path / "eye").stat().st_mode & 0o7777 for _ in range(2)]
+    (tmp_path / "eye").chmod(0o775)
+    modes.append(save(drawn_eye(), tmp_path / "eye").stat().st_mode & 0o7777)
+    assert modes == [0o700, 0o700, 0o775]
+
+
+@pytest.mark.parametrize("name", ["", ".", "../here"])
+def test_the_current_folder_is_not_replaced(drawn_eye, tmp_path, monkeypatch, name):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(FileExistsError, match="is the current folder"):
+        save(drawn_eye(), name)
+    assert names(tmp_path / "here") == set()
+
+
 def test_an_earlier_result_is_replaced_whole(drawn_eye, tmp_path):
     save(drawn_eye(), tmp_path / "eye", probabilities=True)
     folder = save(drawn_eye(gradable_ok=False), tmp_path / "eye")

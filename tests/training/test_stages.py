@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -324,6 +325,32 @@ def _torch(done: Path) -> TorchRuntime:
     assert isinstance(made, Predictor)
     assert isinstance(made.runtime, TorchRuntime)
     return made.runtime
+
+
+def test_a_programs_own_torch_stays_as_it_is_and_decides_nothing(
+    done: Path, cases: list[Case], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its draws, its precision, and the folder that it has gone to since."""
+    monkeypatch.chdir(done.parent)
+    torch.manual_seed(0)
+    model = load(Path(done.name) / "best.safetensors")
+    drawn = torch.rand(1)
+    torch.manual_seed(0)
+    assert torch.rand(1) == drawn
+    assert isinstance(model, Predictor)
+    assert model.without_structures().folder == model.folder == done
+    photo = Photo.open(cases[0].path)
+    exact, before = model(photo, force=True).to_dict(), torch.get_float32_matmul_precision()
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            found = list(threads.map(lambda _: model(photo, force=True).to_dict(), range(8)))
+        assert torch.get_float32_matmul_precision() == "medium"
+        assert torch.backends.cudnn.allow_tf32
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert found == [exact] * 8
 
 
 def test_findings_carry_both_witnesses(done: Path, cases: list[Case]) -> None:

@@ -88,8 +88,8 @@ def check_data(
 
     models: run folders that predict the photos that they did not learn from, to compare with the labels. cache: the
     folder that keeps each photo's record, so that a run that was stopped continues. workers: processes; 0 works in this
-    one. Raises `LabelError` if there is nothing at the path, and what `label_noise.load_models` raises, both before
-    any photo is opened.
+    one, and a script that asks for any needs `if __name__ == "__main__":`, since each imports it. Raises `LabelError`
+    if there is nothing at the path, and what `label_noise.load_models` raises, both before any photo is opened.
     """
     data = Path(data)
     loaded = label_noise.load_models([Path(model) for model in models])

@@ -23,6 +23,8 @@ import cv2
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
+_ENVIRONMENT: Final = threading.Lock()
+
 _ONE_THREAD: Final[dict[str, str]] = dict.fromkeys(
     ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
 )
@@ -93,15 +95,16 @@ def _alone(work: Callable[[Job], Result], job: Job) -> Result | None:
 
 def _submit(pool: ProcessPoolExecutor, work: Callable[[Job], Result], job: Job) -> Future[Result]:
     """Submit a job to a pool; a process that is started for it computes in one thread."""
-    before = {name: os.environ[name] for name in _ONE_THREAD if name in os.environ}
-    os.environ.update(_ONE_THREAD)
-    try:
-        with ignoring_interrupts():
-            return pool.submit(work, job)
-    finally:
-        for name in _ONE_THREAD:
-            del os.environ[name]
-        os.environ.update(before)
+    with _ENVIRONMENT:
+        before = {name: os.environ[name] for name in _ONE_THREAD if name in os.environ}
+        os.environ.update(_ONE_THREAD)
+        try:
+            with ignoring_interrupts():
+                return pool.submit(work, job)
+        finally:
+            for name in _ONE_THREAD:
+                os.environ.pop(name, None)
+            os.environ.update(before)
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:

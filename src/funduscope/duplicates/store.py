@@ -144,7 +144,8 @@ def code_version(files: tuple[str, ...]) -> str:
 
 
 def _opened(file: Path) -> sqlite3.Connection:
-    store = sqlite3.connect(file, timeout=60, isolation_level=None)
+    # A report that one thread made may be written by another; SQLite itself takes one thread at a time.
+    store = sqlite3.connect(file, timeout=60, isolation_level=None, check_same_thread=False)
     try:
         store.execute("PRAGMA journal_mode = WAL")
         store.execute("PRAGMA synchronous = OFF")

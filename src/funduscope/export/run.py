@@ -15,15 +15,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
-import torch
 
-from funduscope import checkpoint
 from funduscope.atomic import file_sha256
-from funduscope.checkpoint import STAGES
 from funduscope.data.case import Case
 from funduscope.data.sources import Data, cases_of
 from funduscope.data.splits import SplitPlan
@@ -31,8 +28,6 @@ from funduscope.evaluation.parity import MAX_DIFFERENCE, compare
 from funduscope.evaluation.score_key import ScoreKey
 from funduscope.evaluation.score_photo import score_stream
 from funduscope.evaluation.scores import Scores, summarize
-from funduscope.export.onnx_file import VIEWS, write_onnx
-from funduscope.export.quantization import quantize
 from funduscope.i18n.errors import PhotoError, refuse_machine_fault
 from funduscope.imaging.framing import frame
 from funduscope.imaging.photo import Photo
@@ -44,6 +39,9 @@ from funduscope.metrics import DenseState, GradingState, MaskState
 from funduscope.settings import Sampling
 from funduscope.testing.drawn_eyes import draw_eye
 from funduscope.vocabulary import CLASSES, CODES, EITHER_EXUDATE, NOISY_GRADE_SETS, View
+
+if TYPE_CHECKING:
+    from funduscope.checkpoint import Checkpoint
 
 MIN_EQUAL = 0.98
 MAX_LOSS = 0.01
@@ -78,17 +76,13 @@ def export_run(run: str | os.PathLike[str], data: Data | None = None, *, device:
     photo shows an eye; the files of an earlier export then stay. Where only INT8 is refused, the float32 model is
     written before the error.
     """
+    import torch  # the name `export_run` must be there without it
+
+    from funduscope.export.onnx_file import VIEWS, write_onnx
+
     run, cases = Path(run), None if data is None else cases_of(data)
-    if run.absolute().parent.name == STAGES and (run.absolute().parents[1] / "folds.csv").is_file():
-        raise ExportError(f"{run} is one stage of a run: name the run, {run.absolute().parents[1]}.")
-    if is_unfinished_run(run):
-        raise ExportError(f"The training of {run} has not ended: run the same command again, then export.")
-    if not (run / "best.safetensors").is_file():
-        raise ExportError(f"{run} is no run folder: it holds no best.safetensors.")
+    best = _finished(run)
     cuda = use_cuda(device, torch.cuda.is_available(), "torch finds no GPU")
-    best = checkpoint.load(run / "best.safetensors")
-    if not best.card:
-        raise ExportError(f"The training of {run} has not ended: run the same command again, then export.")
     network, card = best.network(), Card.from_dict(best.card)
     plan = SplitPlan.of_run(run, cases or ())
     refit = plan.validation_fold is None  # it learned from every photo: parity is measured on some of them
@@ -129,6 +123,22 @@ def export_run(run: str | os.PathLike[str], data: Data | None = None, *, device:
     return paths
 
 
+def _finished(run: Path) -> Checkpoint:
+    """The checkpoint of a finished run. Raises `ExportError` for any other folder."""
+    from funduscope import checkpoint
+
+    if run.absolute().parent.name == checkpoint.STAGES and (run.absolute().parents[1] / "folds.csv").is_file():
+        raise ExportError(f"{run} is one stage of a run: name the run, {run.absolute().parents[1]}.")
+    if is_unfinished_run(run):
+        raise ExportError(f"The training of {run} has not ended: run the same command again, then export.")
+    if not (run / "best.safetensors").is_file():
+        raise ExportError(f"{run} is no run folder: it holds no best.safetensors.")
+    best = checkpoint.load(run / "best.safetensors")
+    if not best.card:
+        raise ExportError(f"The training of {run} has not ended: run the same command again, then export.")
+    return best
+
+
 @contextmanager
 def _unpublished(run: Path) -> Iterator[Path]:
     """A folder in the run's for a model that is not accepted yet, which must not pass for the run's."""
@@ -160,9 +170,11 @@ def _of_view(view: View, sampling: Sampling, train: list[Case]) -> list[Case]:
     return [case for case in train if drawn[case.dataset] >= max(drawn.values()) / 2]
 
 
-def _published(folder: Path, run: Path, report: dict[str, Any], best: checkpoint.Checkpoint) -> list[Path]:
+def _published(folder: Path, run: Path, report: dict[str, Any], best: Checkpoint) -> list[Path]:
     """Puts the checkpoint into the accepted files and moves them into the run folder, last the report with their
     SHA-256. Returns the new paths."""
+    from funduscope import checkpoint
+
     made = [folder / name for name in (FLOAT, SMALL) if (folder / name).is_file()]
     for path in made:
         checkpoint.embed(path, best)
@@ -177,6 +189,8 @@ def _published(folder: Path, run: Path, report: dict[str, Any], best: checkpoint
 
 def _quantized(source: Path, target: Path, images: list[np.ndarray]) -> None:
     """`quantize`, with an `ExportError` if ONNX Runtime cannot do it."""
+    from funduscope.export.quantization import quantize
+
     try:
         quantize(source, target, images)
     except Exception as error:  # its errors have no class in common

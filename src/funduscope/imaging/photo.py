@@ -24,7 +24,7 @@ from funduscope.i18n.messages import Message, message
 from funduscope.imaging.dicom_file import DicomFile, DicomStatements, is_dicom, read_dicom
 from funduscope.imaging.file_headers import Header, read_header
 from funduscope.imaging.limits import LIMITS, Limits, check_bytes, read_file
-from funduscope.imaging.pillow_images import load, orientation_of
+from funduscope.imaging.pillow_images import load, orientation_of, refusing_truncated
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -332,7 +332,8 @@ def _by_pillow(header: Header) -> tuple[np.ndarray, tuple[Message, ...]]:
     with plugin(io.BytesIO(header.data)) as image:
         if image.size != (header.width, header.height):
             raise PhotoError("E_CORRUPT", "the picture contradicts its own size; expected an intact file: copy it")
-        image.load()
+        with refusing_truncated():
+            image.load()
         if header.bits != 16 or image.mode.startswith("I"):
             return _rgb(image)
     # Pillow keeps only the high byte of 16-bit colors. It has checked that the file is intact; cv2 reads all bits.

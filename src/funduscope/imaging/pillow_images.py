@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock
 from typing import TYPE_CHECKING, Final
 
 from funduscope.imaging.file_headers import ORIENTATION, exif_orientation
@@ -29,6 +32,33 @@ def load(image: Image.Image) -> None:
     """Loads an image. Its XMP data are not there meanwhile: Pillow would turn a TIFF by them."""
     aside = {key: image.info.pop(key) for key in _XMP & image.info.keys()}
     try:
-        image.load()
+        with refusing_truncated():
+            image.load()
     finally:
         image.info.update(aside)
+
+
+class _Refusing:
+    """Threads that decode, and what the program around had set before the first of them began."""
+
+    lock, threads, allowed = Lock(), 0, False
+
+
+@contextmanager
+def refusing_truncated() -> Iterator[None]:
+    """A picture that ends too early is an error meanwhile. The program around may have set Pillow to fill it with
+    gray, as code that trains networks often does."""
+    from PIL import ImageFile
+
+    with _Refusing.lock:
+        if not _Refusing.threads:
+            _Refusing.allowed = ImageFile.LOAD_TRUNCATED_IMAGES
+        _Refusing.threads += 1
+        ImageFile.LOAD_TRUNCATED_IMAGES = False
+    try:
+        yield
+    finally:
+        with _Refusing.lock:
+            _Refusing.threads -= 1
+            if not _Refusing.threads:
+                ImageFile.LOAD_TRUNCATED_IMAGES = _Refusing.allowed

@@ -31,7 +31,8 @@ _MAX_APART_DD: Final = 0.5
 
 
 class Ensemble(Model):
-    """Answers as a `Predictor` does. Raises `ModelError` if there is no member.
+    """Answers as a `Predictor` does. An ensemble among the members stands for its own members. Raises `ModelError` if
+    there is no member.
 
     Every member answers by its own card: temperatures, and lesions gated by its own grade. A member that segments
     lesions but gives no grade is gated by the ensemble's grade, and only if its card has `lowest_grades`: its
@@ -40,8 +41,8 @@ class Ensemble(Model):
     Members' experts and routers are their own: an ensemble reports no gates.
     """
 
-    def __init__(self, members: Sequence[Predictor]) -> None:
-        self.members = list(members)
+    def __init__(self, members: Sequence[Predictor | Ensemble]) -> None:
+        self.members = [one for member in members for one in getattr(member, "members", [member])]
         self.card = _joined([member.card for member in self.members])
         self.sha256 = hashlib.sha256("".join(sorted(member.sha256 for member in self.members)).encode()).hexdigest()
         self.refuses = True

@@ -81,6 +81,7 @@ class Findings:
     training_distance: OodScore | None = None
     # Not handed on by `replace`: another card has other thresholds, so other masks.
     _masks: dict[str, np.ndarray] = field(default_factory=dict, init=False, repr=False)
+    _given: dict[str, np.ndarray] = field(default_factory=dict, init=False, repr=False)
     _objects: dict[str, tuple[LesionObject, ...]] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -96,12 +97,16 @@ class Findings:
     def with_masks(
         self, masks: Mapping[str, np.ndarray], objects: Mapping[str, tuple[LesionObject, ...]] | None = None
     ) -> Findings:
-        """The findings with these masks, (H, W) bool by structure, in place of those at the thresholds.
-
-        objects: their components where they are known already, with their distances to these findings' landmarks.
+        """The findings with copies of these masks, (H, W) bool by structure, and those given before, in place of those
+        at the thresholds. objects: their components, if known, with distances to these findings' landmarks.
+        Raises `ValueError` for a structure that was not segmented and for another shape than the photo's.
         """
+        for code, mask in masks.items():
+            if code not in self.codes or mask.shape != self.photo.pixels.shape[:2]:
+                raise ValueError(f"got a mask of {code}, {mask.shape}; expected {self.codes} in the photo's (H, W)")
         found = replace(self)
-        found._masks.update(masks)
+        found._given.update(self._given | {code: np.array(mask, dtype=bool) for code, mask in masks.items()})
+        found._masks.update(found._given)
         found._objects.update(objects or {})
         return found
 

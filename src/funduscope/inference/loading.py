@@ -14,7 +14,6 @@ from typing import overload
 
 from funduscope.inference.card import Card
 from funduscope.inference.ensemble import Ensemble
-from funduscope.inference.model import Model
 from funduscope.inference.model_scores import ENDING, measured
 from funduscope.inference.ood import Reference
 from funduscope.inference.predictor import Predictor
@@ -46,13 +45,16 @@ RUN_FILES = ("model.onnx", "best.safetensors")
 @overload
 def load(model: ModelPath | None = None, *, threads: int = 0, device: Device = "auto") -> Predictor: ...
 @overload
-def load(model: Sequence[ModelPath], *, threads: int = 0, device: Device = "auto") -> Model: ...
-def load(model: ModelPath | Sequence[ModelPath] | None = None, *, threads: int = 0, device: Device = "auto") -> Model:
+def load(model: Sequence[ModelPath], *, threads: int = 0, device: Device = "auto") -> Predictor | Ensemble: ...
+def load(
+    model: ModelPath | Sequence[ModelPath] | None = None, *, threads: int = 0, device: Device = "auto"
+) -> Predictor | Ensemble:
     """A model that answers for photos.
 
     model: None or "default" for the default model, "fast" for the small one; an ONNX file; a run folder (its
     model.onnx, otherwise its best.safetensors, which needs torch); a .safetensors file; or a list of these, an
-    ensemble. threads: of the processor; 0 leaves the choice to the runtime. device: "cpu", "cuda", or "auto" for a GPU
+    ensemble. threads: of the processor; 0 leaves the choice to the runtime; of weights that torch computes the number
+    is set for the whole process. device: "cpu", "cuda", or "auto" for a GPU
     where there is one that the runtime can use. Scores next to the model go into its card (inference/model_scores.py).
     Raises `ModelError`, with the code E_HASH if the file is not the one that export.json or the scores name,
     E_CONFIG if cuda is asked for and not there, or, for damaged weights,
@@ -119,7 +121,7 @@ def _predictor(model: ModelPath | None, threads: int, device: Device) -> Predict
     else:
         predictor = _of_onnx(path, threads, device, _exported(path))
     _check_parts(predictor.card, path)
-    predictor.folder = path.parent
+    predictor.folder = path.parent.absolute()
     return predictor
 
 
@@ -231,4 +233,6 @@ def _torch_runtime(path: Path, threads: int, device: Device) -> TorchRuntime:
         card = Card.from_dict(loaded.card) if loaded.card else Card.of(loaded.recipe)
     except (KeyError, TypeError, ValueError) as error:
         raise checkpoint.CheckpointError("E_CONFIG", f"{path.name} carries no usable card: {error}.") from error
-    return TorchRuntime(loaded.network().to("cuda" if cuda else "cpu"), card, sha256=digest)
+    with torch.random.fork_rng(devices=[]):  # its first weights are drawn, and the caller's own draws stay as they are
+        network = loaded.network()
+    return TorchRuntime(network.to("cuda" if cuda else "cpu"), card, sha256=digest)

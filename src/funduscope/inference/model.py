@@ -128,15 +128,18 @@ class Model(Protocol):
         a file yields a `Failure`, so that every source has one answer.
 
         The next photos, `batch` of them, are decoded, framed and assessed in threads while the present ones are
-        answered. Raises `TypeError` for a single photo.
+        answered: `batch` + 1 are taken before the first answer, so call the model itself where photos come one by one.
+        Arrays and images in memory may be used again for the next photo. Raises `TypeError` for a single photo.
         """
-        is_one = photos.ndim in (2, 3) if isinstance(photos, np.ndarray) else isinstance(photos, str | bytes)
+        one_file = isinstance(photos, str | bytes | bytearray | memoryview)
+        is_one = photos.ndim in (2, 3) if isinstance(photos, np.ndarray) else one_file
         if is_one or not isinstance(photos, Iterable):
             raise TypeError(f"stream takes several photos, and got one ({type(photos).__name__}): give a list of it")
         return self._stream(photos, force, frames)
 
     def _stream(self, photos: Iterable[Source], force: bool, frames: bool) -> Iterator[Findings | Failure]:
-        files = read_ahead(photos, lambda photo: self._opened(photo, force, frames), self.batch)
+        own = map(_own, photos)
+        files = read_ahead(own, lambda photo: self._opened(photo, force, frames), self.batch)
         opened = (one for _, of_file in files for one in of_file)
         while group := list(itertools.islice(opened, self.batch)):
             found = self.find_all([one for one in group if isinstance(one, Assessed) and not one.is_refused])
@@ -162,6 +165,20 @@ class Model(Protocol):
                 yield self._assessed(*self._framed(one), force)
             except PhotoError as error:
                 yield Failure(own, error.code, error.says)
+
+
+def _own(source: Source) -> Source:
+    """A source that a thread can open later: what lies in memory is copied, since its owner may overwrite it."""
+    if isinstance(source, np.ndarray):
+        return source.copy()
+    if isinstance(source, str | bytes | os.PathLike | Photo):
+        return source
+    if isinstance(source, bytearray | memoryview):
+        return bytes(source)
+    from PIL import Image, ImageFile  # imported by whoever gives such an image
+
+    in_memory = isinstance(source, Image.Image) and not isinstance(source, ImageFile.ImageFile)
+    return source.copy() if in_memory else source
 
 
 def identity(model: Model) -> dict[str, str]:

@@ -56,9 +56,10 @@ class Predictor(Model):
         Of a model whose answers rest on the lesions too, these are the whole view's own ones, for which
         `card.referable_threshold` was not fixed.
         """
-        return Predictor(
-            self.runtime, replace(self.card, structures=(), close=()), refuses=self.refuses, batch=self.batch
-        )
+        card = replace(self.card, structures=(), close=())
+        other = Predictor(self.runtime, card, refuses=self.refuses, batch=self.batch)
+        other.folder = self.folder
+        return other
 
     def find(self, photo: Photo, framed: Frame, quality: Quality | None, on_grade: OnGrade | None) -> Findings:
         """See `Model.find`."""

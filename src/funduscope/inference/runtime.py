@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from threading import RLock
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, get_args
 
 import numpy as np
@@ -241,6 +243,31 @@ class OnnxRuntime:
         return names, dict(zip((IMAGE, CLOSE + IMAGE), inputs, strict=True))
 
 
+_FLAGS: Final = RLock()
+
+
+@contextmanager
+def _exact() -> Iterator[None]:
+    """Float32 as published figures have it, whatever the program around has chosen: TensorFloat-32, torch's choice on a
+    GPU, and matrix products in parts of bfloat16 round more coarsely.
+
+    The flags are the process's, so that one thread at a time computes.
+    """
+    import torch
+
+    cudnn = torch.backends.cudnn
+    with _FLAGS:
+        precision = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("highest")
+        try:
+            with cudnn.flags(
+                enabled=cudnn.enabled, benchmark=cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False
+            ):
+                yield
+        finally:
+            torch.set_float32_matmul_precision(precision)
+
+
 class TorchRuntime:
     """A torch network as a runtime.
 
@@ -266,12 +293,8 @@ class TorchRuntime:
     def __call__(self, images: np.ndarray, view: View = "whole") -> Outputs:
         import torch
 
-        device, cudnn = self._device(), torch.backends.cudnn
+        device = self._device()
         batch = torch.from_numpy(np.ascontiguousarray(images)).to(device)
-        # TensorFloat-32, torch's choice on a GPU, would round more coarsely than the float32 of published figures.
-        exact = cudnn.flags(
-            enabled=cudnn.enabled, benchmark=cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False
-        )
-        with exact, torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=self.bfloat16):
+        with _exact(), torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=self.bfloat16):
             outputs = self.network(batch, view) if self.card.own_close else self.network(batch)
         return Outputs.of({name: value.float().cpu().numpy() for name, value in outputs.named().items()})

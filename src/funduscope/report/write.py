@@ -6,8 +6,10 @@ import io
 import json
 import os
 import re
+import stat
 import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -52,15 +54,16 @@ def save(
     `languages.LANGUAGES`. `extra_outputs`: called with the findings, their outlines, the folder and how names of
     files begin, to add more files (`pdf_outputs.py`).
 
-    The folder appears complete or not at all, and replaces an earlier result of that name. Raises `FileExistsError` if
-    the folder has files that this function did not write (a desktop's own, such as .DS_Store, are removed with the
-    earlier result), `OSError` if the disk refuses, `ValueError` for an unknown palette or findings with NaN.
+    The folder appears complete or not at all, and replaces an earlier result of that name; who may open that may open
+    the new one. Raises `FileExistsError` if it is the current folder or has files that this function did not write (a
+    desktop's own, such as .DS_Store, are removed with the earlier result), `OSError` if the disk refuses, `ValueError`
+    for an unknown palette or findings with NaN.
     """
     folder = Path(os.path.realpath(folder))
     _check_place(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with replacing(folder) as unfinished:
-        unfinished.mkdir()
+        _make_like(unfinished, folder)
         found = findings.to_dict()
         (unfinished / RESULT).write_bytes(to_json(found))
         stem = _stem(findings, folder.name)
@@ -75,6 +78,15 @@ def save(
         if extra_outputs is not None:
             extra_outputs(findings, traced, unfinished, stem)
     return folder
+
+
+def _make_like(unfinished: Path, folder: Path) -> None:
+    """Makes a folder that the same people may open as the one that it will replace, where there is one."""
+    mode = stat.S_IMODE(folder.stat().st_mode) if folder.exists() else 0o777
+    unfinished.mkdir(mode)
+    if folder.exists():
+        with suppress(OSError):  # a file system without such rights
+            unfinished.chmod(mode)
 
 
 def to_json(found: Mapping[str, Any]) -> bytes:
@@ -163,6 +175,8 @@ def _check_place(folder: Path) -> None:
         return
     if not folder.is_dir():
         raise FileExistsError(f"{folder} is a file, and results need a folder: choose another name.")
+    if folder.samefile(os.curdir):
+        raise FileExistsError(f"{folder} is the current folder, which results would replace: name a folder in it.")
     if foreign := _foreign(folder):
         raise FileExistsError(
             f"{folder} contains {foreign[0]!r}, not an earlier result, which would be lost: choose another folder."

@@ -375,7 +375,7 @@ class Loop:
             own["state"][int(index)][name] = value
         self.optimizer.load_state_dict(own)
         if self.accelerator.is_main_process:
-            print(f"Resuming after epoch {self.state.epoch}.")
+            print(f"Resuming after epoch {self.state.epoch}.", file=sys.stderr)
 
 
 class _TimedLoader(Iterator[Batch]):

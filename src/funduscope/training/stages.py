@@ -122,7 +122,7 @@ def _run_stages(
                 _keep_first(name, stage, own, fold, starts[name])
             continue
         if place.is_main_process:
-            print(f"Stage {name}", flush=True)
+            print(f"Stage {name}", file=sys.stderr)
         own_start = replace(starts[name], refit=refit)
         learn(stage, plan.cases, own, fold, own_start, make_validation, _naming(watch, name), count=count)
     if place.is_main_process:
@@ -199,7 +199,7 @@ def _starts(recipe: Recipe, start: Start) -> dict[str, Start]:
 def _keep_first(stage: str, recipe: Recipe, folder: Path, fold: int | None, start: Start) -> None:
     """The run of a stage of which no photo shows an example: the first weights as they are. What denies lesions alone
     would teach it to find none."""
-    print(f"Stage {stage}: no photo shows what it learns, so the first weights stay.", flush=True)
+    print(f"Stage {stage}: no photo shows what it learns, so the first weights stay.", file=sys.stderr)
     first = first_network(recipe, folder, start.init)
     if not first.known:
         raise TrainingError(f"Stage {stage} cannot keep weights that do not fill its network. {first.note}")

@@ -261,7 +261,7 @@ def _chosen(count: int | Literal["auto"], job: Job, before: dict[str, Any] | Non
     seconds = {one: processes.run(one, _time_steps, job, watch) for one in tried}
     best = min(tried, key=lambda one: seconds[one])
     found = ", ".join(f"{one}: {value:.2f} s a sample" for one, value in seconds.items())
-    print(f"{best} {'process' if best == 1 else 'processes'} (timed {found}).", flush=True)
+    print(f"{best} {'process' if best == 1 else 'processes'} (timed {found}).", file=sys.stderr)
     return best
 
 
