@@ -10,6 +10,7 @@ import os
 import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 
 _PROBE_BYTES = 4096
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # of writing alone, where the system names no file
+_DAY_S = 86_400
 _NAME_CHARS = 12  # of a file's name in that of the unfinished one
 
 
@@ -89,6 +91,14 @@ def remove_unfinished(folder: Path, paths: Collection[Path] | None = None) -> No
     for left in folder.glob(".*.partial"):
         if starts is None or left.name[1 : 1 + _NAME_CHARS] in starts:
             _remove(left)
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Removes what killed processes left in a folder that others write in, too: what is unfinished since a day."""
+    for left in folder.glob(f".*.{'[0-9a-f]' * 8}.partial"):
+        with suppress(OSError):  # another process may have removed it
+            if time.time() - left.stat().st_mtime > _DAY_S:
+                _remove(left)
 
 
 def read_json(path: Path, *keys: str) -> dict[str, Any]:

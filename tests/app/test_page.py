@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -280,6 +281,28 @@ def test_a_model_reaches_the_page_whatever_its_path(tmp_path: Path, monkeypatch:
     with pytest.raises(PhotoError):
         vars(uploads.model)["__wrapped__"]()  # past what an earlier test loaded
     assert named == [list(given)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("after_s", [0.2, 0.6, 1.0])
+def test_it_ends_in_order_while_the_model_is_loaded(tmp_path: Path, number: signal.Signals, after_s: float) -> None:
+    command = [sys.executable, "-m", "funduscope", "app", "--headless"]
+    environment = os.environ | {"HOME": str(tmp_path)}
+    page = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # as in a terminal
+    )
+    assert page.stdout is not None
+    assert "The page is at" in page.stdout.readline()
+    time.sleep(after_s)
+    page.send_signal(number)
+    _, err = page.communicate(timeout=60)
+    assert page.returncode == 0, err  # uvicorn may print a traceback where its server has only just begun
 
 
 def test_an_error_of_the_model_keeps_its_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,6 +105,34 @@ def test_a_folder_without_photos_is_said_to_have_none(command: Command, tiny: Pa
     assert "empty has no photo" in err
 
 
+def test_it_works_on_where_nobody_reads_its_lines(tmp_path: Path) -> None:
+    """As with `| head -1`, or in a window that was closed."""
+    code = "import sys; from funduscope.progress import tell\nfor n in range(99): tell(str(n), sys.stdout)"
+    code += "\nopen(sys.argv[1], 'w').write('done')"
+    done = subprocess.run(
+        ["sh", "-c", '"$0" -c "$1" "$2" | head -1', sys.executable, code, str(tmp_path / "end")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.stdout, done.stderr) == ("0\n", "")
+    assert (tmp_path / "end").read_text() == "done"
+
+
+def test_tables_are_written_where_a_folder_has_any_name(
+    command: Command, tiny: Path, save_eye: Callable[..., Path], tmp_path: Path
+) -> None:
+    save_eye(tmp_path / "photos" / "eye.png", 360)
+    out = tmp_path / os.fsdecode(b"out-\xff")
+    try:
+        out.mkdir()
+    except OSError:
+        pytest.skip("this file system takes only names in UTF-8")
+    code, _, err = command("batch", tmp_path / "photos", "--out", out, "--model", tiny, "--processes", 1, "--force")
+    assert code == 0, err
+    assert (out / "findings.parquet").stat().st_size
+
+
 @pytest.mark.slow
 def test_at_sigterm_it_ends_with_its_processes_and_goes_on(
     tiny: Path, save_eye: Callable[..., Path], tmp_path: Path

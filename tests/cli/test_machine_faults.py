@@ -20,6 +20,7 @@ import pytest
 from PIL import Image
 from tests.cli.test_full_disk import RECIPE
 
+from funduscope.cli.exit_codes import explain
 from funduscope.i18n.errors import CodedError, machine_fault
 from funduscope.testing.drawn_eyes import write_idrid
 
@@ -308,3 +309,8 @@ print(checkpoint.load(path).progress["epoch"])
     assert "a file would be larger than this system allows" in says
     assert epoch == "1"
     assert _files(tmp_path) == {"last.safetensors"}
+
+
+def test_too_many_open_files_are_a_sentence_with_a_remedy() -> None:
+    for number in (errno.EMFILE, errno.ENFILE):
+        assert explain(OSError(number, os.strerror(number)))[0].startswith("too many files are open: ask for fewer")

@@ -556,8 +556,14 @@ def test_an_interruption_is_one_line_and_keeps_what_was_done(
     assert [row["photo"] for row in rows(tmp_path / "out")] == ["a.jpg"]
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_termination_ends_like_an_interruption(
-    command: Command, tiny: Path, save_eye: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: Command,
+    tiny: Path,
+    save_eye: Save,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
 ):
     from funduscope.inference.predictor import Predictor
 
@@ -565,15 +571,27 @@ def test_a_termination_ends_like_an_interruption(
 
     def is_ended(self: Predictor, photo: object):
         if photo.name == "b.jpg":  # type: ignore[attr-defined]
-            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(number)
         return answer(self, photo)
 
     monkeypatch.setattr(Predictor, "__call__", is_ended)
-    photos, before = [save_eye(tmp_path / name) for name in ("a.jpg", "b.jpg")], signal.getsignal(signal.SIGTERM)
+    photos, before = [save_eye(tmp_path / name) for name in ("a.jpg", "b.jpg")], signal.getsignal(number)
     code, _, err = command("predict", *photos, "--model", tiny, "--out", tmp_path / "out")
     assert (code, err.strip()) == (130, "funduscope: interrupted")
     assert [row["photo"] for row in rows(tmp_path / "out")] == ["a.jpg"]
-    assert signal.getsignal(signal.SIGTERM) == before
+    assert signal.getsignal(number) == before
+
+
+def test_what_a_killed_run_left_is_removed_after_a_day(command: Command, tiny: Path, save_eye: Save, tmp_path: Path):
+    """It holds results of a patient; a run that is still writing keeps its own."""
+    out, photo = tmp_path / "out", save_eye(tmp_path / "a.jpg")
+    old, new, other = (out / name for name in (".p0019.0123abcd.partial", ".p0020.0123abcd.partial", ".mine.partial"))
+    for folder in (old, new, other):
+        folder.mkdir(parents=True)
+    for folder in (old, other):
+        os.utime(folder, (0, 0))
+    assert command("predict", photo, "--model", tiny, "--out", out)[0] == 0
+    assert (old.exists(), new.exists(), other.exists()) == (False, True, True)
 
 
 def test_who_reads_one_line_and_goes_costs_no_summary(

@@ -484,3 +484,14 @@ def test_a_switch_that_would_do_nothing_is_refused(
     code, _, err = command(*words)
     assert code == 2
     assert arguments[-1] in err
+
+
+def test_a_run_in_a_folder_that_is_not_utf8_is_refused_before_anything_is_done(
+    command: Command, tmp_path: Path
+) -> None:
+    """Nothing could be saved there after an epoch."""
+    run = tmp_path / os.fsdecode(b"run-\xff")
+    code, out, err = command("train", "plain", "--data", tmp_path, "--run", run, "--fold", "0")
+    assert (code, out) == (1, "")
+    assert "is not UTF-8: choose another folder" in err
+    assert not run.exists()

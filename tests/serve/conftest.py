@@ -104,7 +104,13 @@ def running(folder: Path, *options: object) -> Iterator[Service]:
     temporary.mkdir(parents=True)
     command = [sys.executable, "-m", "funduscope", "serve", "--port", "0", *map(str, options)]
     with (folder / "log").open("wb") as log, (folder / "errors").open("wb") as errors:
-        process = subprocess.Popen(command, stdout=log, stderr=errors, env=os.environ | {"TMPDIR": str(temporary)})
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=errors,
+            env=os.environ | {"TMPDIR": str(temporary)},
+        )
         service = Service(process, folder / "log", temporary)
         try:
             yield service

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import termios
+import time
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -105,6 +108,31 @@ def test_a_new_model_takes_over_without_a_lost_request(eye: bytes, tmp_path: Pat
 
 
 @pytest.mark.slow
+def test_it_ends_with_the_terminal_that_it_was_started_in(tiny: Path, tmp_path: Path) -> None:
+    """Nobody would see it any more; it would keep its port, and answer whoever asks."""
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "funduscope", "serve", "--port", "0", "--model", str(tiny)]
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(
+            command, stdin=theirs, stdout=log, stderr=log, start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )  # fmt: skip
+    os.close(theirs)
+    wait_for(lambda: b"model ready" in (tmp_path / "log").read_bytes())
+    os.close(ours)
+    assert process.wait(PATIENCE_S) == 0
+    assert b'"ended"' in (tmp_path / "log").read_bytes()
+
+
+def test_a_signal_to_load_anew_that_comes_too_early_ends_nothing(tiny: Path, tmp_path: Path) -> None:
+    with running(tmp_path, "--model", tiny) as service:
+        wait_for(lambda: service.lines("listening"))
+        for _ in range(20):  # while it starts
+            service.process.send_signal(signal.SIGHUP)
+            time.sleep(0.02)
+        wait_for(service.is_ready)
+
+
 def test_without_its_model_it_lives_and_is_not_ready(eye: bytes, tmp_path: Path) -> None:
     (tmp_path / "broken.onnx").write_bytes(b"no model")
     with running(tmp_path / "service", "--model", tmp_path / "broken.onnx") as service, service.client() as client:

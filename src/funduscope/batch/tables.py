@@ -30,7 +30,8 @@ def write_parquet(path: Path, columns: Sequence[Column], rows: Iterable[Any]) ->
     schema = pa.schema(fields)
     with (
         replacing(path, one_writer=True) as unfinished,
-        pq.ParquetWriter(unfinished, schema, compression="zstd") as file,
+        unfinished.open("wb") as raw,  # PyArrow by itself takes no name that is not UTF-8
+        pq.ParquetWriter(raw, schema, compression="zstd") as file,
     ):
         for group in _groups(rows):
             values = {column.name: [_fitting(column.value(row), column) for row in group] for column in columns}

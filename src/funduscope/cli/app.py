@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import threading
+from contextlib import suppress
 from typing import Annotated, Optional
 
 import typer
 
 from funduscope.cli.options import ModelOption
+from funduscope.cli.termination import interrupted_by_sigterm
 
 
 def app(
@@ -22,7 +27,14 @@ def app(
     The page is served to this machine only, loads nothing from any other host, and writes only what you save in it,
     and drafts of your corrections.
     """
-    from funduscope.app.server import serve
+    with interrupted_by_sigterm(), suppress(KeyboardInterrupt):  # before the page handles both signals itself
+        from funduscope.app.server import serve
 
-    serve(port, headless=headless, model=tuple(model or ()))
+        serve(port, headless=headless, model=tuple(model or ()))
+    if threading.active_count() > 1:
+        # A model is loaded, or reads a photo: it would abort a process that ends in the ordinary way.
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, AttributeError):
+                stream.flush()
+        os._exit(0)
     return 0

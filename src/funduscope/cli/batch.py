@@ -13,6 +13,7 @@ import typer
 
 from funduscope.cli.options import AsJson, DeviceName, DeviceOption, Force, ModelOption
 from funduscope.cli.termination import ended_by_sigterm
+from funduscope.progress import tell
 
 if TYPE_CHECKING:
     from funduscope.batch.run import BatchProgress
@@ -68,7 +69,7 @@ def batch(
     reading = ReadingSettings(tuple(model or ()), threads, device.value, force, out / "files" if files else None)
     if ray:
         print(f"Waiting for the Ray cluster at {ray}; without one Ray gives up after some minutes.", file=sys.stderr)
-    with ended_by_sigterm("the batch was ended (SIGTERM): the same command continues"):
+    with ended_by_sigterm("the batch was ended ({signal}): the same command continues"):
         photos = run_batch(
             source,
             out,
@@ -126,10 +127,10 @@ class _Lines:
         left_s = None if now.left_s is None else round(now.left_s)
         if self.as_json:
             line = {"event": "progress", "done": now.done, "of": now.total, "photos_per_s": rate, "left_s": left_s}
-            print(json.dumps(line), flush=True)
+            tell(json.dumps(line), sys.stdout)
         else:
             pace = "" if left_s is None else f", {rate} a second, {_duration(left_s)} left"
-            print(f"{now.done} of {now.total} photos{pace}", file=sys.stderr, flush=True)
+            tell(f"{now.done} of {now.total} photos{pace}", sys.stderr)
 
 
 def _duration(seconds: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Final
 
 import typer
@@ -45,6 +46,8 @@ def explain(error: Exception) -> tuple[str, int]:
     where = f"{error.filename}: " if isinstance(error, OSError) and error.filename is not None else ""
     if fault := machine_fault(error):
         return f"{where}{fault.says}", NOTHING_DONE
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        return "too many files are open: ask for fewer processes, or raise the limit (ulimit -n)", NOTHING_DONE
     if isinstance(error, OSError):  # one of this package has no number and is a sentence
         return str(error) if error.errno is None else f"the system refused {where}{error.strerror}", NOTHING_DONE
     return f"unexpected {type(error).__name__}: {error}. --debug shows where; please report it.", NOTHING_DONE

@@ -17,6 +17,8 @@ from typing import Annotated
 import typer
 
 from funduscope.cli import app, batch, compare, demo, doctor, evaluate, export, folds, predict, recipes, serve, train
+from funduscope.cli.exit_codes import explain  # here, as there may be no memory left where it is needed
+from funduscope.cli.terminal import complain
 from funduscope.cli.termination import TERMINATED, TerminatedError
 from funduscope.freed_memory import keep_freed_memory
 from funduscope.version import __version__
@@ -112,9 +114,6 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         if debug:
             traceback.print_exc()
-        from funduscope.cli.exit_codes import explain
-        from funduscope.cli.terminal import complain
-
         sentence, code = explain(error)
         complain(sentence)
     if code == INTERRUPTED:  # depending on its version, typer returns this code or raises

@@ -9,6 +9,7 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 
+from funduscope.atomic import remove_abandoned
 from funduscope.cli.terminal import complain, sentence, shown, tracked
 from funduscope.cli.termination import interrupted_by_sigterm
 from funduscope.explain.class_activation import EXPLAINED_TARGETS, TASK_OF
@@ -70,6 +71,8 @@ def predict_all(
     with interrupted_by_sigterm(), ExitStack() as stack:
         if folder and is_new:
             stack.callback(_remove_if_empty, folder)
+        elif folder:
+            remove_abandoned(folder)
         pdfs = stack.enter_context(PdfOutputs(options, folder, expected)) if folder else None
         clinical = ClinicalOutputs(options)
         # The PDF pages last: whatever fails before has no page among those of all photos.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -35,6 +37,8 @@ def serve(
     Reachable from this machine alone unless --host says otherwise, which needs --tokens. The log is one JSON object a
     line. SIGTERM and Ctrl+C end it once what runs is finished; SIGHUP loads the model anew.
     """
+    if hasattr(signal, "SIGHUP") and not os.isatty(0):  # of a terminal that is closed it ends what starts
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the service loads the model anew at it
     from funduscope.inference.loading import absolute, check_models
     from funduscope.serve.auth import Tokens
     from funduscope.serve.json_logs import JsonLog

@@ -1,4 +1,5 @@
-"""SIGTERM, as a scheduler sends it before it takes a machine away, ends a verb in order and with one sentence."""
+"""SIGTERM, as a scheduler sends it before it takes a machine away, ends a verb in order and with one sentence. So does
+SIGHUP, of a terminal that was closed, unless it is ignored (nohup)."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from typing import Final
 
 TERMINATED: Final = 143
 """The exit code: 128 and the number of SIGTERM."""
+_SIGNALS: Final = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 class TerminatedError(BaseException):
@@ -23,18 +25,19 @@ class TerminatedError(BaseException):
 
 
 def ended_by_sigterm(says: str) -> AbstractContextManager[None]:
-    """Raises `TerminatedError` in the block at SIGTERM; unfinished files are removed on the way out. A second SIGTERM
+    """Raises `TerminatedError` in the block at such a signal; unfinished files are removed on the way out. A second one
     ends the process at once.
 
-    Processes that the block forks inherit the handler and just end.
+    says: with the signal's name for {signal}. Processes that the block forks inherit the handler and just end.
     """
     own = os.getpid()
 
-    def handle(*_: object) -> None:
+    def handle(number: int, _: FrameType | None) -> None:
         if os.getpid() != own:
             os._exit(TERMINATED)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        raise TerminatedError(says)
+        for one in _SIGNALS:
+            signal.signal(one, signal.SIG_DFL)
+        raise TerminatedError(says.format(signal=signal.Signals(number).name))
 
     return _handled_by(handle)
 
@@ -46,12 +49,15 @@ def interrupted_by_sigterm() -> AbstractContextManager[None]:
 
 @contextmanager
 def _handled_by(handle: Callable[[int, FrameType | None], object]) -> Iterator[None]:
-    """Calls that function at SIGTERM while the block runs."""
+    """Calls that function at such a signal while the block runs."""
     if threading.current_thread() is not threading.main_thread():  # only the main thread can set signal handlers
         yield
         return
-    earlier = signal.signal(signal.SIGTERM, handle)
+    earlier = {number: signal.getsignal(number) for number in _SIGNALS}
+    for number in (number for number, handler in earlier.items() if handler is not signal.SIG_IGN):
+        signal.signal(number, handle)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, earlier or signal.SIG_DFL)
+        for number, handler in earlier.items():
+            signal.signal(number, handler or signal.SIG_DFL)

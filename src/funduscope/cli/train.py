@@ -84,7 +84,8 @@ def train(
 
     keep_freed_memory(NO_LIMIT)
     models = {"init": init, "refit": [refit] if refit else None, "teacher": teacher}
-    with ended_by_sigterm("the training was ended (SIGTERM): the same command continues after the last finished epoch"):
+    ended = "the training was ended ({signal}): the same command continues after the last finished epoch"
+    with ended_by_sigterm(ended):
         made = train_run(
             settings,
             with_official_split(read_data(data)) if official_split else data,

@@ -91,7 +91,8 @@ class CutOffProtocol(H11Protocol):
 
 
 class ReloadingServer(uvicorn.Server):
-    """A server that loads the model anew at SIGHUP, if the system has it, and exits with 0 at SIGTERM and Ctrl+C.
+    """A server that loads the model anew at SIGHUP, if the system has it, and exits with 0 at SIGTERM, at Ctrl+C and
+    where the terminal that it was started in is closed.
 
     uvicorn raises the signal again after it has shut down, which would give the exit code of a failure.
     """
@@ -101,6 +102,7 @@ class ReloadingServer(uvicorn.Server):
         self._workers = workers
         self._reloading: asyncio.Task[None] | None = None
         self._is_asked = False
+        self._has_terminal = _is_at_terminal()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -112,6 +114,9 @@ class ReloadingServer(uvicorn.Server):
         yield
 
     def _reload(self) -> None:
+        if self._has_terminal and not _is_at_terminal():
+            self.handle_exit(signal.SIGHUP, None)
+            return
         self._is_asked = True
         if self._reloading is None or self._reloading.done():
             self._reloading = asyncio.ensure_future(self._replace())
@@ -120,6 +125,14 @@ class ReloadingServer(uvicorn.Server):
         while self._is_asked:  # a signal that came meanwhile may stand for another file
             self._is_asked = False
             await self._workers.replace()
+
+
+def _is_at_terminal() -> bool:
+    """Whether stdin is a terminal, and that is still there."""
+    try:
+        return os.isatty(0)
+    except OSError:
+        return False
 
 
 def run_service(

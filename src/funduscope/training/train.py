@@ -12,6 +12,7 @@ from typing import Any, Literal
 from funduscope.atomic import read_json, read_lines
 from funduscope.data.sources import Data, cases_of
 from funduscope.evaluation.scores import Scores
+from funduscope.i18n.errors import CodedError
 from funduscope.inference.loading import ModelPath, load, weights_of
 from funduscope.inference.predictor import Predictor
 from funduscope.inference.runtime import Device, ModelError
@@ -83,8 +84,12 @@ def train(
     docs/recipes.md; a script that asks for more than one needs `if __name__ == "__main__":`, since each of them imports
     it. on_epoch: receives the journal's line of each epoch; without it a sentence is printed. progress: wraps what
     takes long. command: for run.json; without it the call in words. Raises `RecipeError`, `LabelError`, `ModelError`
-    and `TrainingError`.
+    and `TrainingError`, `CodedError` E_CONFIG for a folder whose name is not UTF-8.
     """
+    try:
+        str(Path(run).absolute()).encode()
+    except UnicodeEncodeError:  # safetensors and TensorBoard cannot write there
+        raise CodedError("E_CONFIG", f"the path {str(run)!r} is not UTF-8: choose another folder") from None
     settings = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)  # before torch, whose import takes seconds
     if settings.without_effect:
         names = ", ".join(settings.without_effect)

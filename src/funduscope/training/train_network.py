@@ -23,7 +23,7 @@ from funduscope.data.folds import share_of
 from funduscope.data.run_folds import RunFolds
 from funduscope.data.shared_labels import share_labels
 from funduscope.data.splits import SplitPlan
-from funduscope.progress import Progress, no_progress
+from funduscope.progress import Progress, no_progress, tell
 from funduscope.recipe import Recipe, RecipeError
 from funduscope.training import TrainingError, processes
 from funduscope.training.acceleration import mixed_precision
@@ -123,7 +123,7 @@ def learn(
         plan, about, job = _prepare(recipe, cases, folder, fold, start, make_validation, watch.progress)
     if watch.report is None:
         epochs = job.until or job.recipe.training.epochs
-        watch = replace(watch, report=lambda line: print(sentence(line, epochs), flush=True))
+        watch = replace(watch, report=lambda line: tell(sentence(line, epochs), sys.stdout))
     launched = place.num_processes > 1
     about["processes"] = place.num_processes if launched else _chosen(count, job, run_before(folder), watch)
     many, batch = about["processes"], recipe.training.batch
