@@ -575,11 +575,15 @@ def test_a_termination_ends_like_an_interruption(
         return answer(self, photo)
 
     monkeypatch.setattr(Predictor, "__call__", is_ended)
-    photos, before = [save_eye(tmp_path / name) for name in ("a.jpg", "b.jpg")], signal.getsignal(number)
-    code, _, err = command("predict", *photos, "--model", tiny, "--out", tmp_path / "out")
+    photos = [save_eye(tmp_path / name) for name in ("a.jpg", "b.jpg")]
+    before = signal.signal(number, signal.SIG_DFL)  # the tests themselves may run under nohup
+    try:
+        code, _, err = command("predict", *photos, "--model", tiny, "--out", tmp_path / "out")
+        assert signal.getsignal(number) == signal.SIG_DFL
+    finally:
+        signal.signal(number, before)
     assert (code, err.strip()) == (130, "funduscope: interrupted")
     assert [row["photo"] for row in rows(tmp_path / "out")] == ["a.jpg"]
-    assert signal.getsignal(number) == before
 
 
 def test_what_a_killed_run_left_is_removed_after_a_day(command: Command, tiny: Path, save_eye: Save, tmp_path: Path):
