@@ -77,6 +77,7 @@ def _less_work(request: pytest.FixtureRequest) -> Iterator[None]:
             less_work.draw_less(patch.setattr)
         if folder in TRAININGS and request.path.name not in PICTURES:
             less_work.draw_no_pictures(patch.setattr)
+            less_work.draw_no_scores(patch.setattr)
         if folder in EXPORTS:
             less_work.export_less(patch.setattr)
         yield

@@ -20,11 +20,15 @@ def draw_less(put: Put = setattr) -> None:
 
 
 def draw_no_pictures(put: Put = setattr) -> None:
-    """Pictures of samples, scores and curves are left out."""
+    """A training's pictures of samples, scores and curves are left out."""
     put(import_module("funduscope.training.train_network"), "draw_samples", lambda recipe, cases, files, path: None)
-    for module in ("training.validation", "evaluation.plots"):  # `evaluate` takes it from where it is
-        put(import_module(f"funduscope.{module}"), "draw_all", lambda scores, folder: [])
+    put(import_module("funduscope.training.validation"), "draw_all", lambda scores, folder: [])
     put(import_module("funduscope.training.journal"), "draw_curves", lambda lines, path: None)
+
+
+def draw_no_scores(put: Put = setattr) -> None:
+    """The pictures that `funduscope evaluate` draws are left out."""
+    put(import_module("funduscope.evaluation.plots"), "draw_all", lambda scores, folder: [])
 
 
 def export_less(put: Put = setattr) -> None:

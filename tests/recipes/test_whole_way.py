@@ -83,6 +83,7 @@ def test_a_recipe_goes_the_whole_way(
     monkeypatch.setenv(CACHE_VARIABLE, str(cache))
     if name not in DRAWN:
         less_work.draw_no_pictures(monkeypatch.setattr)
+        less_work.draw_no_scores(monkeypatch.setattr)
 
     run, photo = tmp_path / "run", tmp_path / "eye.png"
     sets = [part for change in tiny(name) for part in ("--set", change)]
