@@ -297,11 +297,14 @@ def test_it_ends_in_order_while_the_model_is_loaded(tmp_path: Path, number: sign
         env=environment,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # as in a terminal
     )
-    assert page.stdout is not None
-    assert "The page is at" in page.stdout.readline()
-    time.sleep(after_s)
-    page.send_signal(number)
-    _, err = page.communicate(timeout=60)
+    try:
+        assert page.stdout is not None
+        assert "The page is at" in page.stdout.readline()
+        time.sleep(after_s)
+        page.send_signal(number)
+        _, err = page.communicate(timeout=60)
+    finally:
+        page.kill()
     assert page.returncode == 0, err  # uvicorn may print a traceback where its server has only just begun
 
 
