@@ -1,4 +1,4 @@
-"""What keeps the package readable: files of one idea, short functions, few parameters, names that say something."""
+"""What keeps the package readable: names that say something, docstrings, nothing passed through unnamed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import pytest
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "funduscope"
 FILES = sorted(SOURCE.rglob("*.py"))
 NAMES = [path.relative_to(SOURCE).as_posix() for path in FILES]
-MAX_LINES, MAX_FUNCTION_LINES, MAX_PARAMETERS = 400, 60, 8
 FORBIDDEN = {"utils", "util", "helpers", "helper", "common", "base", "manager", "engine", "misc"}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -30,28 +29,13 @@ def _functions(path: Path) -> Iterator[Function]:
             yield node
 
 
-def _own_parameters(node: Function) -> list[str]:
-    held = node.args
-    every = [item.arg for item in (*held.posonlyargs, *held.args, *held.kwonlyargs)]
-    return [name for name in every if name not in ("self", "cls")]
-
-
 def test_there_is_something_to_check() -> None:
     assert len(FILES) > 30
 
 
-def test_a_file_is_one_idea(path: Path) -> None:
-    assert len(path.read_text("utf-8").splitlines()) <= MAX_LINES
+def test_a_file_has_a_telling_name(path: Path) -> None:
     assert path.stem not in FORBIDDEN
     assert len(path.relative_to(SOURCE).parts) <= 3, "two folder levels at most"
-
-
-def test_functions_are_short_and_take_little(path: Path) -> None:
-    for node in _functions(path):
-        assert (node.end_lineno or 0) - node.lineno + 1 <= MAX_FUNCTION_LINES, node.name
-        # A command of the command line has a parameter an option, and so has the same in Python.
-        if path.parent.name != "cli" and (path.stem, node.name) != ("train", "train"):
-            assert len(_own_parameters(node)) <= MAX_PARAMETERS, node.name
 
 
 def test_nothing_is_passed_through_unnamed(path: Path) -> None:
