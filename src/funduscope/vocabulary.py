@@ -111,6 +111,10 @@ DATASETS: Final[dict[str, str]] = {
     "eyepacs400": "EyePACS",
     "messidor2": "Messidor-2",
     "eophtha": "e-ophtha",
+    "aptos": "APTOS 2019",
+    "eyepacs1024": "EyePACS, 1024 px",
+    "odir400": "ODIR-5K",
+    "drimdb": "DRIMDB",
 }
 """The data sets that the shipped models learn from or are scored on: key of scores and recipes to name in reports."""
 

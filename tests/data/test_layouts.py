@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tests.workbooks import write_xlsx
 
 from funduscope.data.case import ABSENT, Case, LabelError
 from funduscope.data.prepare import prepare
-from funduscope.data.readers import aptos, ddr, eophtha, eyepacs, messidor2
+from funduscope.data.readers import aptos, ddr, eophtha, eyepacs, messidor2, odir
 from funduscope.data.sources import READERS, read_data
 from funduscope.data.splits import SplitPlan
 from funduscope.testing.drawn_eyes import draw_eye
@@ -101,8 +102,26 @@ def _eophtha(root: Path) -> None:
         _photo(place / "healthy/E0000555" / f"{part}0000001.JPG", 9)
 
 
+def _odir(root: Path) -> None:
+    """`full_df.csv` has a row an eye; photos lie deep, and keywords have full-width commas."""
+    for name in ("0_left", "0_right", "1_left", "1_right", "2_left", "2_right"):
+        _photo(root / f"ODIR-5K/Training Images/{name}.jpg", 9)
+    keywords = {
+        0: ("moderate non proliferative retinopathy，drusen", "normal fundus"),
+        1: ("suspected diabetic retinopathy", "cataract"),
+        2: ("diabetic retinopathy", "anterior segment image"),
+    }
+    lines = ["ID,Patient Age,Left-Fundus,Right-Fundus,Left-Diagnostic Keywords,Right-Diagnostic Keywords,N,D,filename"]
+    for patient, (left, right) in keywords.items():
+        photos = f"{patient}_left.jpg,{patient}_right.jpg"
+        lines.append(f"{patient},60,{photos},{left},{right},0,1,{patient}_left.jpg")
+        lines.append(f"{patient},60,{photos},{left},{right},0,1,{patient}_right.jpg")
+    (root / "full_df.csv").write_text("\n".join(lines) + "\n", "utf-8")
+
+
 LAYOUTS: dict[str, Callable[[Path], None]] = {
-    "APTOS 2019": _aptos, "EyePACS": _eyepacs, "Messidor-2": _messidor2, "DDR": _ddr, "e-ophtha": _eophtha
+    "APTOS 2019": _aptos, "EyePACS": _eyepacs, "Messidor-2": _messidor2, "DDR": _ddr, "e-ophtha": _eophtha,
+    "ODIR-5K": _odir,
 }  # fmt: skip
 
 
@@ -132,6 +151,7 @@ def test_a_folder_of_all_sets_is_read_whole_and_every_photo_can_be_framed(cases:
         "eophtha/C0021833", "eophtha/DS000DGS", "eophtha/EX0000001", "eophtha/MA0000001",
         "eyepacs/10_left", "eyepacs/10_right", "eyepacs/13_left",
         "messidor2/20051020_43808_0100_PP", "messidor2/20051020_43832_0100_PP", "messidor2/IM004811",
+        "odir/0_left", "odir/0_right", "odir/1_left", "odir/1_right", "odir/2_left", "odir/2_right",
     ]  # fmt: skip
     for case in cases.values():
         prepared = prepare(case, 96)  # masks that are not of the photo's size would raise
@@ -146,6 +166,7 @@ def test_grades_are_read_as_each_set_writes_them(cases: dict[str, Case]) -> None
         "messidor2/20051020_43808_0100_PP": 0, "messidor2/20051020_43832_0100_PP": 3,
         "ddr/train/007-0004-000": 2, "ddr/train/007-0009-100": 0,
         "ddr/test/007-0007-000": 1, "ddr/test/007-0010-000": 3,
+        "odir/0_left": 2, "odir/0_right": 0,
     }  # fmt: skip
     rejected = [key for key, case in cases.items() if case.labels.quality == "reject"]
     assert sorted(rejected) == ["ddr/train/20170323093305605", "messidor2/IM004811"]
@@ -265,3 +286,37 @@ def test_a_grade_that_is_none_is_named(downloads: Path, tmp_path: Path) -> None:
     (tmp_path / "set/DR_grading/train.txt").write_text("007-0004-000.jpg 6\n")
     with pytest.raises(LabelError, match=r"train\.txt, line 1: '007-0004-000\.jpg 6'; expected a photo and a grade"):
         ddr.read(tmp_path / "set")
+
+
+def test_odir_keywords_state_a_grade_or_leave_it_unknown(cases: dict[str, Case]) -> None:
+    grades = {name: cases[f"odir/{name}"].labels.known_classes("grade") for name in ("0_left", "0_right", "2_left")}
+    assert grades == {"0_left": 2, "0_right": 0, "2_left": {1, 2, 3, 4}}
+
+    for unknown in ("1_left", "1_right", "2_right"):
+        assert cases[f"odir/{unknown}"].labels.known_classes("grade") is None
+    assert cases["odir/2_right"].labels.quality == "not_fundus"
+    assert cases["odir/1_right"].labels.finding == "cataract"
+    assert cases["odir/1_left"].visit == cases["odir/1_right"].visit
+
+
+def _sheet_row(number: int, cells: list[str]) -> str:
+    """A workbook's row of texts."""
+    parts = [
+        f'<c r="{chr(65 + column)}{number}" t="inlineStr"><is><t>{text}</t></is></c>'
+        for column, text in enumerate(cells)
+    ]
+    return f'<row r="{number}">{"".join(parts)}</row>'
+
+
+def test_odir_workbook_has_a_row_for_both_eyes(tmp_path: Path) -> None:
+    for name in ("7_left", "7_right"):
+        _photo(tmp_path / f"ODIR-5K_Training_Dataset/{name}.jpg", 9)
+    columns = ["ID", "Left-Fundus", "Right-Fundus", "Left-Diagnostic Keywords", "Right-Diagnostic Keywords", "N"]
+    keywords = ["severe proliferative diabetic retinopathy", "lens dust，normal fundus"]
+    row = ["7", "7_left.jpg", "7_right.jpg", *keywords, "0"]
+    sheet = _sheet_row(1, columns) + _sheet_row(2, row)
+    write_xlsx(tmp_path / "ODIR-5K_Training_Annotations(Updated)_V2.xlsx", sheet)
+
+    left, right = odir.read(tmp_path)
+    assert (left.labels.grade, right.labels.grade) == (4, 0)
+    assert left.visit == right.visit

@@ -35,13 +35,13 @@ def test_every_photo_is_there_and_in_one_fold(sets: dict[str, list[Case]]) -> No
     counts = {name: len(cases) for name, cases in sets.items()}
     assert counts == {
         "idrid-A": 51, "idrid-B": 366, "srahim": 446, "heimed": 118, "diaretdb1": 61, "eyepacs400": 968,
-        "messidor2": 1304, "eophtha": 109,
+        "messidor2": 1304, "eophtha": 109, "aptos": 2019, "eyepacs1024": 460, "odir400": 386, "drimdb": 108,
     }  # fmt: skip
     folds_of = defaultdict(set)
     for cases in sets.values():
         for case in cases:
             folds_of[case.visit].add(case.fold)
-    assert len(folds_of) == 1365
+    assert len(folds_of) == 4040
     assert all(len(folds) == 1 and folds <= set(range(5)) for folds in folds_of.values())
 
 
@@ -127,6 +127,31 @@ def test_eyepacs(sets: dict[str, list[Case]]) -> None:
     qualities = Counter(case.labels.quality for case in cases)
     assert qualities == {"good": 203, "usable": 40, "reject": 51, None: 674}
     assert sum(case.labels.grade is None for case in cases) == 51
+
+
+def test_sharper_eyepacs_shares_no_patient_with_the_other(sets: dict[str, list[Case]]) -> None:
+    cases = sets["eyepacs1024"]
+    rejected = [case for case in cases if case.labels.quality == "reject"]
+    assert len(rejected) == 37
+    assert _grades(cases) == [268, 38, 88, 14, 15], "without the grades of rejected photos"
+    assert len({case.visit for case in cases}) == 230
+    assert not {case.name for case in cases} & {case.name for case in sets["eyepacs400"]}
+    assert all(case.labels.grade is None for case in rejected)
+
+
+def test_aptos(sets: dict[str, list[Case]]) -> None:
+    assert _grades(sets["aptos"]) == [580, 283, 784, 143, 229]
+
+
+def test_odir_has_no_retinopathy(sets: dict[str, list[Case]]) -> None:
+    cases = sets["odir400"]
+    assert Counter(case.labels.finding for case in cases) == {"normal": 150, "glaucoma": 128, "cataract": 108}
+    assert {case.labels.grade for case in cases} == {0}
+
+
+def test_drimdb(sets: dict[str, list[Case]]) -> None:
+    qualities = Counter(case.labels.quality for case in sets["drimdb"])
+    assert qualities == {"good": 63, "reject": 34, "not_fundus": 11}
 
 
 def test_folds_can_be_made_anew(sets: dict[str, list[Case]]) -> None:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from funduscope.data.case import ABSENT, LabelError
-from funduscope.data.readers import diaretdb1, eophtha, eyepacs, heimed, messidor2, srahim
+from funduscope.data.readers import diaretdb1, drimdb, eophtha, eyepacs, heimed, messidor2, odir, srahim
 from funduscope.data.sources import READERS
 
 
@@ -78,9 +78,24 @@ def _eophtha(root: Path) -> None:
     )
 
 
+def _odir(root: Path) -> None:
+    for name in ("2680_left", "2680_right", "103_left"):
+        _photo(root / f"images/{name}.jpg")
+    (root / "labels.csv").write_text(
+        "image,patient,eye,dr,finding\n2680_left,2680,L,0,normal\n2680_right,2680,R,0,glaucoma\n"
+        "103_left,103,L,0,cataract\n"
+    )
+
+
+def _drimdb(root: Path) -> None:
+    for name in ("bad_bad10", "good_good80", "outlier_outlier1"):
+        _photo(root / f"images/{name}.jpg")
+    (root / "labels.csv").write_text("image,quality\nbad_bad10,reject\ngood_good80,good\noutlier_outlier1,outlier\n")
+
+
 SETS = {
     srahim: _srahim, eyepacs: _eyepacs, heimed: _heimed, diaretdb1: _diaretdb1, messidor2: _messidor2,
-    eophtha: _eophtha,
+    eophtha: _eophtha, odir: _odir, drimdb: _drimdb,
 }  # fmt: skip
 
 
@@ -110,6 +125,31 @@ def test_eyepacs_grade_of_a_rejected_photo_is_unknown(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text("image,patient,eye,dr,quality\n10_left,10,L,7,reject\n")
     with pytest.raises(LabelError, match=r"labels\.csv, row 2, column dr: is '7'"):
         eyepacs.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("folder", "dataset"), [("eyepacs1024", "eyepacs1024"), ("EyePACS400", "eyepacs400"), ("photos", "eyepacs400")]
+)
+def test_eyepacs_copy_is_named_by_its_folder(folder: str, dataset: str, tmp_path: Path) -> None:
+    root = tmp_path / folder
+    _eyepacs(root)
+    assert {case.dataset for case in eyepacs.read(root)} == {dataset}
+
+
+def test_odir_copy_has_grade_and_other_finding(tmp_path: Path) -> None:
+    _odir(tmp_path)
+    cases = {case.name: case for case in odir.read(tmp_path)}
+    assert [case.labels.grade for case in cases.values()] == [0, 0, 0]
+    assert cases["2680_right"].labels.finding == "glaucoma"
+    assert cases["2680_left"].visit == cases["2680_right"].visit != cases["103_left"].visit
+    assert cases["2680_left"].labels.laterality == "left"
+
+
+def test_drimdb_knows_quality_alone(tmp_path: Path) -> None:
+    _drimdb(tmp_path)
+    cases = drimdb.read(tmp_path)
+    assert [case.labels.quality for case in cases] == ["reject", "good", "not_fundus"]
+    assert all(case.labels.grade is None for case in cases)
 
 
 def test_heimed_knows_every_bright_lesion_and_no_red_one(tmp_path: Path) -> None:

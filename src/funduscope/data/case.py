@@ -19,7 +19,7 @@ from funduscope.vocabulary import CLASSES, CODES, EITHER_EXUDATE
 
 Point = tuple[float, float]
 Box = tuple[float, float, float, float]
-Quality = Literal["good", "usable", "reject"]
+Quality = Literal["good", "usable", "reject", "not_fundus"]
 Laterality = Literal["left", "right"]
 Split = Literal["train", "valid", "test"]
 Empty = Literal["absent", "unknown", "error"]
@@ -131,6 +131,8 @@ class Labels:
     votes: structure code to a file of uint8, 60 x the number of experts who marked the pixel (DIARETDB1).
     experts: structure code to the number of experts (0-4) who saw it anywhere.
     boxes: structure code (HE here: any red lesion) to boxes that contain such lesions; a lesion may have no box.
+    quality: `not_fundus` is a picture of something else. finding: what else the data set's authors saw in the eye, in
+    their words ("cataract"); nothing is learned from it and nothing is scored by it.
     """
 
     grade: int | None = None
@@ -145,6 +147,7 @@ class Labels:
     votes: dict[str, Path] = field(default_factory=dict, hash=False)
     experts: dict[str, int] = field(default_factory=dict, hash=False)
     boxes: dict[str, tuple[Box, ...]] = field(default_factory=dict, hash=False)
+    finding: str | None = None
 
     def __post_init__(self) -> None:
         """Takes NumPy's numbers, whole floats, and NaN for what is not known, as tables give them.

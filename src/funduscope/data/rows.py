@@ -32,7 +32,9 @@ _CELL: Final = re.compile(rb"""<(?:[\w.-]+:)?c\b[^>]*\br=["']([A-Z]{1,3})(\d{1,7
 EYES: Final[dict[str, Laterality]] = {
     "l": "left", "r": "right", "left": "left", "right": "right", "os": "left", "od": "right"
 }  # fmt: skip
-QUALITY_WORDS: Final[dict[str, Quality]] = {"good": "good", "usable": "usable", "reject": "reject"}
+QUALITY_WORDS: Final[dict[str, Quality]] = {
+    "good": "good", "usable": "usable", "reject": "reject", "not_fundus": "not_fundus"
+}  # fmt: skip
 GRADE_WORDS: Final = {
     "nodr": 0, "mild": 1, "moderate": 2, "severe": 3, "proliferative": 4, "proliferativedr": 4, "proliferatedr": 4,
     "pdr": 4, "mildnpdr": 1, "moderatenpdr": 2, "severenpdr": 3,

@@ -1,8 +1,8 @@
 """APTOS 2019 Blindness Detection: photos of Aravind Eye Hospital's camps in rural India, a DR grade each.
 
-Kaggle, 2019. Known from documentation alone: `train.csv` and `train_images/` (the test part has no public grades). No
-patients are named, and some photos are in it twice, a few with two grades: `funduscope folds` and `funduscope doctor`
-find them by content. Cameras differ, many photos are cut above and below, and some copies are squeezed into squares.
+Kaggle, 2019. `train.csv` and `train_images/` (the test part has no public grades). No patients are named, and some
+photos are in it twice, a few with two grades: `funduscope folds` and `funduscope doctor` find them by content. Cameras
+differ, many photos are cut above and below, and some copies are squeezed into squares.
 """
 
 from __future__ import annotations

@@ -4,11 +4,13 @@ Grades: Kaggle Diabetic Retinopathy Detection, 2015. Quality: EyeQ, Fu et al., M
 EyeQ's quality `reject` is not reliable: it is read, checked and left out, and the quality is the photo's only label.
 
 Two layouts. The official one: `trainLabels.csv` and the photos in `train/` (known from documentation alone), the data
-set `eyepacs`. A copy at 400 px with `labels.csv` and `images/`, the data set `eyepacs400`.
+set `eyepacs`. Reduced copies with `labels.csv` and `images/`: the data set is called as the folder where that is a name
+such as `eyepacs1024` (1024 px wide), otherwise `eyepacs400`.
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from funduscope.data.case import Case, Labels
@@ -19,6 +21,7 @@ NAME = "EyePACS"
 
 _COLUMNS = ("image", "patient", "eye", "dr", "quality")
 _OFFICIAL = ("image", "level")
+_COPY_NAME = re.compile(r"eyepacs\d+")
 
 
 def recognize(folder: Path) -> bool:
@@ -33,12 +36,15 @@ def read(folder: Path) -> list[Case]:
 
 
 def _read_copy(folder: Path) -> list[Case]:
+    folder_name = folder.resolve().name.lower()
+    dataset = folder_name if _COPY_NAME.fullmatch(folder_name) else "eyepacs400"
+
     cases = []
     for row, path in photo_rows(folder / "labels.csv", _COLUMNS, photos_in(folder / "images")):
         grade, quality = row.grade("dr"), row.one_of("quality", QUALITY_WORDS)
         kept = None if quality == "reject" else grade
         labels = Labels(grade=kept, quality=quality, laterality=row.one_of("eye", EYES))
-        cases.append(Case.of("eyepacs400", path, labels, row.needed("patient")))
+        cases.append(Case.of(dataset, path, labels, row.needed("patient")))
     return cases
 
 
