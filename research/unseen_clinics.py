@@ -1,8 +1,9 @@
 """What the shipped models answer for clinics whose photos no model has learned from.
 
-    python -m research.unseen_clinics --answer default --data DATA    answers of a model, into results/
-    python -m research.unseen_clinics                                 prints the tables from the stored answers
-    python -m research.unseen_clinics --write                         also puts them into README.md and MODEL_CARD.md
+    python -m research.stored_findings default --data DATA --sets odir400 drimdb eyepacs1024 aptos --out FILE
+    python -m research.unseen_clinics --keep default FILE      keeps what the tables need of it in results/
+    python -m research.unseen_clinics                          prints the tables from results/
+    python -m research.unseen_clinics --write                  also puts them into README.md and MODEL_CARD.md
 
 The data sets: APTOS (detail of 224 px, one reader), EyePACS at 1024 px (other patients than those of the 400 px copy,
 one reader), ODIR's eyes without retinopathy, and DRIMDB (quality alone). Where a refused photo has a grade, it counts
@@ -14,19 +15,17 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
-import sys
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from research.figures import FILES, MARKER, ROOT
+from research.figures import FILES, ROOT
+from research.stored_findings import Row as StoredRow
+from research.stored_findings import read_rows
 
 from funduscope.compare.run_folder import hashed
-from funduscope.data.case import Case
-from funduscope.data.sources import read_data
-from funduscope.inference.findings import Failure, Findings
-from funduscope.inference.loading import load
 from funduscope.metrics.grading import BinaryState, GradingState
 from funduscope.metrics.intervals import Interval, bootstrap, by_visit
 from funduscope.metrics.state import State, ratio
@@ -39,6 +38,8 @@ QUALITY: Final = "drimdb"
 FINDINGS: Final = ("normal", "glaucoma", "cataract")
 QUALITIES: Final = {"good": "good", "reject": "reject", "not_fundus": "no fundus"}
 """The label of quality, and how the table calls it."""
+
+MARKER: Final = re.compile(r"(<!-- unseen clinics: (\w+) -->\n).*?(<!-- end of unseen clinics -->)", re.S)
 
 Row = dict[str, Any]
 """A photo's labels and the model's answer, as stored."""
@@ -60,22 +61,21 @@ def answers_path(model: str) -> Path:
     return ROOT / "results" / f"unseen-{model}.jsonl.gz"
 
 
-def row_of(case: Case, answer: Findings | Failure) -> Row:
+def row_of(stored: StoredRow) -> Row:
     """The labels and the answer of a photo; a photo that could not be read counts as refused."""
     row: Row = {
-        "dataset": case.dataset,
-        "key": hashed(case.key),
-        "visit": hashed(case.visit),
-        "grade": case.labels.grade,
-        "quality": case.labels.quality,
-        "finding": case.labels.finding,
+        "dataset": stored["dataset"],
+        "key": hashed(stored["key"]),
+        "visit": hashed(stored["visit"]),
+        **stored["labels"],
     }
-    if isinstance(answer, Failure):
-        return row | {"refused": True, "quality_advice": "refuse", "reasons": [answer.code]}
+    if "error" in stored:
+        return row | {"refused": True, "quality_advice": "refuse", "reasons": [stored["error"]]}
 
-    findings = answer.to_dict()
+    findings = stored["findings"]
     gradable = findings["gradable"]
     row |= {
+        "model": findings["model"]["sha256"],
         "refused": not gradable["ok"],
         "quality_score": gradable["score"],
         "quality_advice": gradable["advice"],
@@ -84,6 +84,7 @@ def row_of(case: Case, answer: Findings | Failure) -> Row:
     if not gradable["ok"]:
         return row
 
+    advice = findings["advice"]
     return row | {
         "predicted_grade": findings["predicted_grade"],
         "grade_probs": findings["probabilities"],
@@ -91,29 +92,17 @@ def row_of(case: Case, answer: Findings | Failure) -> Row:
         "dme_probs": findings["dme"]["probabilities"],
         "referable": findings["referable"],
         "lesion_counts": {code: lesion["count"] for code, lesion in findings["lesions"].items()},
-        "advice": {
-            "refer": findings["advice"]["refer"],
-            "urgency": findings["advice"]["urgency"],
-            "because": [reason["code"] for reason in findings["advice"]["because"]],
-        },
+        "refer": advice["refer"],
+        "urgency": advice["urgency"],
+        "because": [reason["code"] for reason in advice["because"]],
     }
 
 
-def answer_all(model_name: str, data: Path) -> None:
-    """Store a model's answers to every photo of the unseen data sets."""
-    unseen = {*GRADED, WITHOUT_RETINOPATHY, QUALITY}
-    cases = [case for case in read_data(data) if case.dataset in unseen]
-    model = load(model_name)
-
-    lines = []
-    answers = model.stream((case.path for case in cases), frames=False)
-    for number, (case, answer) in enumerate(zip(cases, answers, strict=True), start=1):
-        lines.append(json.dumps(row_of(case, answer) | {"model": model.sha256}, separators=(",", ":")))
-        if number % 100 == 0:
-            print(f"{number} of {len(cases)}", file=sys.stderr, flush=True)
-
+def keep(model: str, path: Path) -> None:
+    """Keep what the tables need of a model's stored findings."""
+    lines = [json.dumps(row_of(stored), separators=(",", ":")) for stored in read_rows(path)]
     text = "\n".join(lines) + "\n"
-    answers_path(model_name).write_bytes(gzip.compress(text.encode(), mtime=0))
+    answers_path(model).write_bytes(gzip.compress(text.encode(), mtime=0))
 
 
 def read_answers(model: str) -> list[Row]:
@@ -150,7 +139,7 @@ def is_given_referable_grade(row: Row) -> bool:
 
 
 def is_advised_referral(row: Row) -> bool:
-    return not row["refused"] and row["advice"]["refer"]
+    return not row["refused"] and row["refer"]
 
 
 def is_to_retake(row: Row) -> bool:
@@ -225,7 +214,7 @@ def healthy_table() -> list[str]:
                 share_of(eyes, lambda row: row["refused"]),
                 share_of(eyes, is_given_referable_grade),
                 share_of(eyes, is_advised_referral),
-                share_of(eyes, lambda row: is_advised_referral(row) and row["advice"]["urgency"] == "urgent"),
+                share_of(eyes, lambda row: is_advised_referral(row) and row["urgency"] == "urgent"),
                 share_of(answered, is_advised_referral),
             )
             lines.append(table_line([f"`{model}`", finding, f"{len(eyes)}", *map(percent, shares)]))
@@ -255,7 +244,7 @@ def gradability_sentence() -> str:
     return f"Good against rejected photos by `gradable.score`, AUROC: {'; '.join(areas)}."
 
 
-def short_table() -> list[str]:
+def short_table() -> str:
     """The form for the README: agreement and referral alone."""
     lines = header("model", "clinic never seen", "photos", "kappa", "referable AUROC", "sensitivity / specificity")
     for model in MODELS:
@@ -269,42 +258,35 @@ def short_table() -> list[str]:
             rates = f"{sensitivity.value:.3f} / {specificity.value:.3f}"
             name = DATASETS[dataset]
             lines.append(table_line([f"`{model}`", name, f"{len(rows)}", shown(kappa), shown(area), rates]))
-    return lines
+    return "\n".join(lines) + "\n"
 
 
-def long_text() -> str:
+def long_table() -> str:
     parts = [grading_table(), healthy_table(), quality_table(), [gradability_sentence()]]
     return "\n\n".join("\n".join(lines) for lines in parts) + "\n"
 
 
-def write_documents() -> None:
-    """Replace what stands between this script's markers in README.md and MODEL_CARD.md."""
-    texts = {"unseen": long_text(), "unseenshort": "\n".join(short_table()) + "\n"}
-    for name in FILES:
-        path = ROOT / name
-        text = path.read_text("utf-8")
-        path.write_text(
-            MARKER.sub(lambda match: f"{match[1]}{texts[match[2]]}{match[3]}" if match[2] in texts else match[0], text),
-            "utf-8",
-        )
+def filled(text: str) -> str:
+    """The text with the tables between this script's markers made anew."""
+    tables = {"short": short_table, "long": long_table}
+    return MARKER.sub(lambda match: match[1] + tables[match[2]]() + match[3], text)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--answer", choices=MODELS, help="store this model's answers first")
-    parser.add_argument("--data", type=Path)
+    parser.add_argument("--keep", nargs=2, metavar=("MODEL", "FILE"))
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
-    if options.answer:
-        if options.data is None:
-            parser.error("--answer needs --data")
-        answer_all(options.answer, options.data)
+    if options.keep:
+        keep(options.keep[0], Path(options.keep[1]))
         return
 
-    print(long_text())
-    print("\n".join(short_table()))
+    print(long_table())
+    print(short_table())
     if options.write:
-        write_documents()
+        for name in FILES:
+            path = ROOT / name
+            path.write_text(filled(path.read_text("utf-8")), "utf-8")
 
 
 if __name__ == "__main__":

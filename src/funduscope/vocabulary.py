@@ -118,8 +118,8 @@ DATASETS: Final[dict[str, str]] = {
 }
 """The data sets that the shipped models learn from or are scored on: key of scores and recipes to name in reports."""
 
-NOISY_GRADE_SETS: Final = ("eyepacs400",)
-"""Those whose grade 0 comes from one quick reading at 400 px: it does not prove that a lesion found is false."""
+NOISY_GRADE_SETS: Final = ("eyepacs400", "eyepacs1024", "aptos")
+"""Those whose grade 0 comes from one quick reading: it does not prove that a lesion found is false."""
 
 
 def structure(code: str) -> Structure:
