@@ -219,15 +219,9 @@ def load(path: Path, groups: tuple[str, ...] = ("weights",)) -> Checkpoint:
                 )
             names = [name for name in file.keys() if name.split("/", 1)[0] in groups]  # noqa: SIM118 (no mapping)
             tensors = {name: file.get_tensor(name) for name in names}
-            digests = json.loads(metadata.get("digests", "{}"))  # older files have none
-            if any(digests.get(group, digest) != digest for group, digest in _digests(tensors).items()):
+            digests = json.loads(metadata["digests"])
+            if any(digests[group] != digest for group, digest in _digests(tensors).items()):
                 raise CheckpointError("E_HASH", f"{path.name} is damaged: its weights are not those that were written.")
-            if any(value.dtype == torch.int8 for value in tensors.values()):
-                raise CheckpointError(
-                    "E_WEIGHTS",
-                    f"{path.name} has weights of 8 bits, as earlier versions exported them: name the run folder, or "
-                    "export that once more and name the ONNX file.",
-                )
     except CheckpointError:
         raise
     except Exception as error:  # safetensors, torch and json raise anything on hostile files

@@ -47,9 +47,6 @@ _MOST: Final = 3
 LEARNING = ("sampling", "augment", "loss", "balance", "training")
 """The sections of how a network learns, not what it is: a setting that is changed there is changed in every stage."""
 
-RETIRED = {"balance": {"alpha"}, "experts": {"noise"}, "views": {"upside_down"}}
-"""Settings without any effect today that recipes of saved models may have."""
-
 
 class Recipe(Strict):
     """What is trained, on what, and how.
@@ -228,9 +225,6 @@ class Recipe(Strict):
         listed = changes.items() if isinstance(changes, Mapping) else map(_parsed, changes)
         for path, value in sorted(listed, key=lambda change: change[0].startswith("stages.")):  # these are narrower
             _change(tree, path, value)
-        for section, names in RETIRED.items():
-            if isinstance(tree.get(section), dict):
-                tree[section] = {name: value for name, value in tree[section].items() if name not in names}
         try:
             return cls.model_validate(tree)
         except ValidationError as error:

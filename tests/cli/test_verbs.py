@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
-from funduscope.cli.main import RENAMED, command_line
+from funduscope.cli.main import command_line
 from funduscope.cli.terminal import shown
 from funduscope.data.case import LabelError
 from funduscope.evaluation.out_of_fold import plan
@@ -108,14 +108,6 @@ def test_nothing_is_served_without_a_model(command: Command, tmp_path: Path, ver
         code, out, err = command(verb, "--model", tmp_path / name, "--port", "0" if verb == "serve" else "8599")
         assert (code, out) == (1, "")
         assert says in err
-
-
-@pytest.mark.parametrize(("old", "new"), RENAMED.items())
-def test_an_old_option_is_answered_with_its_new_name(command: Command, old: str, new: str):
-    for option in ([old, "run"], [f"{old}=run"]):
-        code, out, err = command("train", "plain", "--data", ".", "--run", "r", *option)
-        assert (code, out) == (2, "")
-        assert f"{old} is called {new} now" in err
 
 
 def test_no_verb_is_cut_short_in_the_help(command: Command):

@@ -129,7 +129,7 @@ def test_weights_without_a_card_begin_a_training_as_they_did(tmp_path: Path) -> 
 def test_the_card_of_the_first_weights_names_what_was_taken_over_alone(tmp_path: Path) -> None:
     card = replace(Card(), temperatures={"grade": 1.6, "dme": 2.0})
     (tmp_path / "first_card.json").write_text(card.to_json())
-    assert Start().first_card(tmp_path) == card, "a run of an older version does not say what was taken over"
+    assert Start().first_card(tmp_path) == card
     first = Start().first_card(tmp_path, ["dme", "EX", "fovea"])
     assert first is not None
     assert (first.photo_tasks, first.outlined, first.located) == (("dme",), ("EX",), ("fovea",))

@@ -27,9 +27,6 @@ INTERRUPTED = 130
 _CONTINUING = {"batch": "", "doctor": "", "train": "", "evaluate": "--out", "compare": "--data"}
 """Verbs whose same command continues what was interrupted, with the option that they need for it."""
 
-RENAMED = {"--like": "--refit"}
-"""Options that have another name now."""
-
 command_line = typer.Typer(
     name="funduscope",
     add_completion=False,
@@ -101,7 +98,6 @@ def main(arguments: list[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # pyright: ignore[reportAttributeAccessIssue]
     try:
-        _check_none_renamed(options)
         _check_none_empty(options + rest)
         code = int(command_line(options + rest, standalone_mode=False, prog_name="funduscope") or 0)
         if sys.stdout is not None:
@@ -133,14 +129,6 @@ def _drop_refused_output() -> None:
     except OSError:
         with Path(os.devnull).open("wb") as nowhere:
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
-
-
-def _check_none_renamed(options: list[str]) -> None:
-    """Answers an old option with its new name."""
-    for option in options:
-        name = option.partition("=")[0]
-        if name in RENAMED:
-            raise typer.BadParameter(f"{name} is called {RENAMED[name]} now: use that name.")
 
 
 def _check_none_empty(arguments: list[str]) -> None:

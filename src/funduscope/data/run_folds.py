@@ -36,7 +36,7 @@ class Known:
 @dataclass(frozen=True)
 class RunFolds:
     """The folds.csv of a run. places: (subset, image) to (visit, fold). digests: the SHA-256 of a file to the same;
-    empty for a run of an earlier version."""
+    empty where the folds were never written."""
 
     places: dict[tuple[str, str], Place]
     digests: dict[str, Place] = field(default_factory=dict)
@@ -60,8 +60,6 @@ class RunFolds:
         """
         visits = dict(self.places.values())
         named = {case.key: self.places[fold_key(case)] for case in cases if fold_key(case) in self.places}
-        if not self.digests:
-            return Known(named, visits)
         in_table = {case.key for case in cases if case.dataset == TABLE}
         unsure = [case for case in cases if case.key not in named or case.key in in_table]
         same = {case.key: self.digests[digest] for case in unsure if (digest := _digest(case.path)) in self.digests}

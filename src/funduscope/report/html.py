@@ -113,8 +113,7 @@ def evidence_table(found: Mapping[str, Any], words: Words) -> list[list[str]]:
     verdicts = {True: "evidence.agree", False: "evidence.disagree", None: "evidence.unchecked"}
     rows = [["", words("evidence.model"), words("evidence.lesions"), ""]]
     answers = (("grade", found["predicted_grade"], rules["agrees"]), ("dme", dme.get("risk"), rules["dme_agrees"]))
-    # Findings of earlier versions have no range of the risk.
-    ranges = (rules["grade_range"], rules.get("dme_range") or [rules["dme_risk"]] * 2)
+    ranges = (rules["grade_range"], rules["dme_range"])
     for (task, answer, agrees), (low, high) in zip(answers, (span or (None, None) for span in ranges), strict=True):
         if low is not None:
             model = UNKNOWN if answer is None else str(answer)

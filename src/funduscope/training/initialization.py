@@ -74,8 +74,6 @@ class Start:
         """
         kept = folder / FIRST_CARD
         tree = read_json(kept) if kept.is_file() else {}
-        if self.init and not kept.is_file():  # a run of an older version
-            tree = checkpoint.load(self.init[0], ()).card
         try:
             card = Card.from_dict(tree) if tree else None
         except (TypeError, KeyError) as error:

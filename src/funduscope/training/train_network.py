@@ -54,7 +54,7 @@ from funduscope.training.samples import (
     warn_unsampled,
     warn_untaught,
 )
-from funduscope.training.validation import UNKNOWN_BEFORE, finish, is_calibrated
+from funduscope.training.validation import TAUGHT_BY, finish, is_calibrated
 
 MakeValidation = Callable[[Recipe, list[Case]], Validation]
 
@@ -184,7 +184,7 @@ def _prepare(
     about["samples"] = sum(steps[:until]) * recipe.training.batch
     about["unreadable"] = sorted({case.key for case in plan.train} - {case.key for case in train})
     if before is not None and resumed:  # its first weights may not be named again
-        about |= {name: before.get(name, value) for name, value in UNKNOWN_BEFORE.items()}
+        about |= {name: before[name] for name in TAUGHT_BY}
     else:
         taught = shown(recipe, train, files) if recipe.training.epochs else set[str]()
         teachers = load_teachers(start.teachers, recipe)

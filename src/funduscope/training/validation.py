@@ -43,8 +43,8 @@ from funduscope.training.samples import serves
 from funduscope.training.validation_loss import ValidationLoss
 from funduscope.vocabulary import EITHER_EXUDATE, LESIONS, PHOTO_TASKS
 
-UNKNOWN_BEFORE: dict[str, Any] = {"not_learned": [], "research_only": True, "earlier": [], "taken": None}
-"""What run.json says of what taught the model, for runs of older versions, which do not say it."""
+TAUGHT_BY = ("not_learned", "research_only", "earlier", "taken")
+"""What run.json says of what taught the model."""
 
 WORTHLESS_PX = 275.0
 """From this distance on a landmark scores 0: half a disc diameter, in pixels of a photo 4288 wide."""
@@ -182,7 +182,7 @@ def finish(folder: Path, plan: SplitPlan, start: Start, progress: Progress) -> N
         return
     for name in ("validation/scores.json", "model.onnx", "model.int8.onnx", "model.safetensors", "export.json"):
         (folder / name).unlink(missing_ok=True)  # of an earlier best epoch
-    run = UNKNOWN_BEFORE | read_json(folder / "run.json")
+    run = read_json(folder / "run.json")
     card = replace(Card.of(best.recipe).without(run["not_learned"]), research_only=run["research_only"])
     network = best.network().to("cuda" if torch.cuda.is_available() else "cpu")
     # As in training: what is fixed here is coarser than bfloat16, and float32 takes two to three times as long.
