@@ -133,8 +133,10 @@ def test_no_pickle_no_shell_no_network(path: Path) -> None:
 
 def test_an_answer_opens_no_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the command line, Python, the page's reading function and that of the service's worker."""
+    from tests.cli import equal_bytes
+    from tests.fuzz import fuzz_seeds
+
     from funduscope.inference.loading import load
-    from research import equal_bytes, fuzz_seeds
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a connection was tried")

@@ -367,7 +367,7 @@ def test_memory_stays_flat_over_many_photos(model, painted, tmp_path):
 
 
 def test_a_model_with_an_operator_of_somebody_s_own_is_refused(tmp_path: Path) -> None:
-    from research import fuzz_seeds
+    from tests.fuzz import fuzz_seeds
 
     made = onnx.load_from_string(fuzz_seeds.model_with(fuzz_seeds.cards()[0]))
     made.graph.node[0].op_type, made.graph.node[0].domain = "RunsAnything", "somebody"

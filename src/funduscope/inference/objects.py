@@ -18,8 +18,8 @@ MAX_OBJECTS_LISTED: Final = 200
 MIN_PPM: Final = {"MA": 4.0, "HE": 18.0, "EX": 2.0, "SE": 64.0}
 """Smaller outlines are no lesions, whatever the model's card says: millionths of the square around the field of view.
 
-About 99 of 100 true lesions are larger, and all of 19 soft exudates (17 photos of IDRiD's part A, `python -m
-research.false_lesions`). 4 ppm are 46 px of a photo 4288 wide.
+About 99 of 100 true lesions are larger, and all of 19 soft exudates (17 photos of IDRiD's part A; docs/log.md,
+2026-11-23). 4 ppm are 46 px of a photo 4288 wide.
 """
 
 

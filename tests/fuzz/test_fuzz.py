@@ -1,4 +1,4 @@
-"""Damaged files of every kind give an answer or an error with a code: a short run of `research.fuzz`, and what it
+"""Damaged files of every kind give an answer or an error with a code: a short run of `tests.fuzz.fuzz`, and what it
 found."""
 
 from __future__ import annotations
@@ -8,13 +8,13 @@ import struct
 from pathlib import Path
 
 import pytest
+from tests.fuzz import fuzz, fuzz_seeds
 
 from funduscope import checkpoint
 from funduscope.inference.card import Card
 from funduscope.inference.loading import load
 from funduscope.inference.runtime import ModelError
 from funduscope.recipe import Recipe, RecipeError
-from research import fuzz, fuzz_seeds
 
 INPUTS = {
     "photo": 100,

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tests.cli import equal_bytes
 from tests.cli.conftest import write_model
-
-from research import equal_bytes
 
 
 def test_every_entry_gives_the_same_bytes(tmp_path: Path, takes_anything: None) -> None:
@@ -21,5 +20,5 @@ def test_every_entry_gives_the_same_bytes(tmp_path: Path, takes_anything: None) 
 
 @pytest.mark.slow
 def test_every_entry_gives_the_same_bytes_by_the_shipped_model() -> None:
-    """By a batch, too. One photo here; `python -m research.equal_bytes --drawn 50` reads fifty."""
+    """By a batch, too. One photo here; `python -m tests.cli.equal_bytes --drawn 50` reads fifty."""
     assert equal_bytes.main(["--drawn", "1"]) == 0

@@ -1,4 +1,4 @@
-"""The intact files that `research.fuzz` damages: small ones of every kind, made by code."""
+"""The intact files that `tests.fuzz.fuzz` damages: small ones of every kind, made by code."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Damages files of every kind that the package reads, and checks that each gives an answer or an error with a code.
 
-    python -m research.fuzz --inputs 10000 --kind photo --seed 1
-    python -m research.fuzz --inputs 500 --kind model       # mutated photos through the whole shipped model
+    python -m tests.fuzz.fuzz --inputs 10000 --kind photo --seed 1
+    python -m tests.fuzz.fuzz --inputs 500 --kind model       # mutated photos through the whole shipped model
 
 Each input depends on the kind, the seed and its number alone, so a finding is made again from these three. It goes up
 to the framed photo or the parsed table. A finding is an exception that is no error for people, more than 5 s of
@@ -23,9 +23,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from research.fuzz_changes import intact, mutated
-
-from research import fuzz_seeds
+from tests.fuzz import fuzz_seeds
+from tests.fuzz.fuzz_changes import intact, mutated
 
 if TYPE_CHECKING:
     from funduscope.batch.store import Store

@@ -1,6 +1,6 @@
 """Reads photos by every entry and number of threads, and checks that findings.json has the same bytes each time.
 
-    python -m research.equal_bytes PHOTO... [--model MODEL] [--drawn 50]
+    python -m tests.cli.equal_bytes PHOTO... [--model MODEL] [--drawn 50]
 
 Entries: the command line, Python, `stream`, the page's reading function, the service's reading function, a batch of one
 process and of two. The command prints how many photos gave one findings.json, and for any other photo the entries that

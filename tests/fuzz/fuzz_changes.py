@@ -15,7 +15,7 @@ from functools import cache
 from io import BytesIO
 from typing import Any, Final
 
-from research import fuzz_seeds
+from tests.fuzz import fuzz_seeds
 
 NUMBERS: Final = (0, 1, 2, 3, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF)
 VALUES: Final[tuple[Any, ...]] = (
