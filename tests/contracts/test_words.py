@@ -29,9 +29,6 @@ PATTERN = re.compile("|".join(rf"\b(?:{word})\b" for word in OLD), re.IGNORECASE
 QUOTED = re.compile(r"```.*?```|`[^`\n]*`|\"[^\"\n]*\"|\]\([^)]*\)", re.DOTALL)
 """Code, quoted words and addresses of links are not prose."""
 
-HISTORY = ("docs/log.md",)
-"""Dated notes."""
-
 
 def _prose_of_python(text: str) -> Iterator[tuple[int, str]]:
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
@@ -65,8 +62,7 @@ def folders() -> dict[str, list[Path]]:
     rooms: dict[str, list[Path]] = {}
     for top, pattern in (("src", "*.py"), ("tests", "*.py"), ("research", "*"), ("benchmarks", "*"), ("docs", "*.md")):
         for path in sorted((ROOT / top).rglob(pattern)):
-            name = path.relative_to(ROOT).as_posix()
-            if path.suffix not in (".py", ".md") or name in HISTORY or path == Path(__file__).resolve():
+            if path.suffix not in (".py", ".md") or path == Path(__file__).resolve():
                 continue
             inner = path.relative_to(ROOT / top).parts[:-1]
             inner = inner[1:] if top == "src" else inner
