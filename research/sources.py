@@ -1,9 +1,10 @@
-"""What each source of photos is worth, and what more photos would bring: the tables of docs/sources.md.
+"""Tables of docs/sources.md: what each source of photos is worth, and what more would bring.
 
     python -m research.sources            prints the page with its tables from results/sources.jsonl
     python -m research.sources --write    replaces the tables in the page
 
-The rows were trained by an earlier recipe on earlier photos; research/README.md names the commit that could train them.
+The rows were trained by an earlier recipe on earlier photos; research/README.md names the commit
+that could train them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Errors about files and settings that people bring: stable codes with their HTTP status.
-
-`docs/errors.md` lists the codes with what they mean and what to do; a test keeps the two equal.
-"""
+"""Errors about files and settings that people bring, each with a code of `error_codes`."""
 
 from __future__ import annotations
 
@@ -9,43 +6,17 @@ import errno
 import re
 from typing import Final
 
-HTTP_STATUS: Final[dict[str, int]] = {
-    "E_NOT_FOUND": 404,
-    "E_EMPTY": 400,
-    "E_TOO_LARGE": 413,
-    "E_FORMAT": 415,
-    "E_TRUNCATED": 422,
-    "E_CORRUPT": 422,
-    "E_TOO_MANY_PIXELS": 422,
-    "E_TOO_SMALL": 422,
-    "E_MULTIPAGE": 422,
-    "E_DEPTH": 422,
-    "E_METADATA": 422,
-    "E_SOP_CLASS": 422,
-    "E_BURNED_IN": 422,
-    "E_LABELS": 422,
-    "E_CONFIG": 422,
-    "E_MODEL": 500,
-    "E_WEIGHTS": 500,
-    "E_HASH": 500,
-    "E_INTERNAL": 500,
-    "E_MEMORY": 503,
-    "E_DISK": 507,
-    "E_REQUEST": 400,
-    "E_TOKEN": 401,
-    "E_ORIGIN": 403,
-    "E_METHOD": 405,
-    "E_ACCEPT": 406,
-    "E_SLOW": 408,
-    "E_TRIES": 429,
-    "E_BUSY": 503,
-    "E_DEADLINE": 503,
-}
-"""Every error code with the HTTP status that a service answers with. Codes are never renamed."""
+from funduscope.i18n.error_codes import ERROR_CODES
+
+HTTP_STATUS: Final = {code: entry.http_status for code, entry in ERROR_CODES.items()}
+"""Every error code with the HTTP status that a service answers with."""
 
 
 class CodedError(Exception):
-    """An error with a code of `HTTP_STATUS` and one English sentence: what came, what was expected, what to do."""
+    """An error with a code of `error_codes` and one English sentence.
+
+    The sentence says what came, what was expected and what to do.
+    """
 
     def __init__(self, code: str, says: str) -> None:
         super().__init__(code, says)

@@ -8,7 +8,7 @@ from typing import Any, Final
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from funduscope.i18n.errors import HTTP_STATUS, MEMORY
+from funduscope.i18n.error_codes import ERROR_CODES, PHOTO_CODES
 from funduscope.serve.answer_formats import DICOM, FHIR, JSON, ZIP
 from funduscope.serve.limits import ServiceLimits
 
@@ -18,57 +18,28 @@ DESCRIPTION: Final = (
     "fovea. For research and education; not a medical device."
 )
 
-_SENTENCES: Final = {
-    "E_REQUEST": "the form has no file; expected one, the photo",
-    "E_EMPTY": "the file is empty; expected a photo: copy it again",
-    "E_TOKEN": "no valid token came; expected the header `Authorization: Bearer TOKEN`",
-    "E_ORIGIN": "the request names another host, or comes from a page of another site",
-    "E_METHOD": "the path takes another method: see /openapi.json",
-    "E_ACCEPT": "no answer has the form that Accept asks for",
-    "E_SLOW": "the body came too slowly",
-    "E_TRIES": "more than 30 requests in a second had no valid token: retry later with a valid one",
-    "E_TOO_LARGE": "the body is larger than the limit: save the photo smaller",
-    "E_FORMAT": "the content is not a photo: export it as an ordinary JPEG, PNG or TIFF",
-    "E_TRUNCATED": "the file ends too early; expected a whole file: copy it again",
-    "E_CONFIG": "a value of the query cannot be used (frame)",
-    "E_INTERNAL": "the worker process ended while it had this photo: send it again",
-    "E_BUSY": "16 photos are waiting or being read, the queue is full: send the photo again later",
-    "E_MEMORY": MEMORY,
-    "E_DEADLINE": "the photo was not read within 60 s: send it again later",
-}
-"""Codes with an example of their sentence."""
-
+# E_NOT_FOUND is of an address that the service does not have, not of a photo that is sent.
+_PHOTO_REFUSALS: Final = tuple(code for code in PHOTO_CODES if code != "E_NOT_FOUND")
 _REFUSED_ANYWHERE: Final = ("E_REQUEST", "E_TOKEN", "E_TRIES", "E_ORIGIN", "E_METHOD", "E_INTERNAL")
-_WHAT: Final = {
-    400: "The request cannot be read, or has no photo.",
-    401: "No valid token.",
-    403: "Without tokens: a foreign host name, or a page of another site.",
-    405: "Another method is expected.",
-    406: "No answer has the form that Accept asks for.",
-    408: "The body came too slowly.",
-    413: "The body is larger than the limit. It is not read to its end.",
-    415: "By its content the file is no JPEG, PNG, TIFF or DICOM photo.",
-    422: "The photo is damaged or breaks a limit, or a value of the query cannot be used; the code says which.",
-    429: "Too many requests without a valid token: see Retry-After.",
-    500: "A fault in this program, or the process that read the photo ended.",
-    503: "Too many photos wait, the model is not ready, memory is short, or the answer took too long: see Retry-After.",
-}
 
 
 def _refusals(*codes: str) -> dict[int | str, dict[str, Any]]:
     """The responses that these codes, and those of every route, may give."""
     by_status: dict[int, list[str]] = {}
     for code in (*codes, *_REFUSED_ANYWHERE):
-        by_status.setdefault(HTTP_STATUS[code], []).append(code)
+        by_status.setdefault(ERROR_CODES[code].http_status, []).append(code)
     return {status: _refusal(status, names) for status, names in sorted(by_status.items())}
 
 
 def _refusal(status: int, codes: list[str]) -> dict[str, Any]:
-    examples = {
-        code: {"value": {"error": {"code": code, "says": _SENTENCES[code]}, "request": "0" * 32}} for code in codes
-    }
+    examples: dict[str, Any] = {}
+    for code in codes:
+        error = {"code": code, "says": ERROR_CODES[code].sentence}
+        examples[code] = {"value": {"error": error, "request": "0" * 32}}
+
+    meanings = "; ".join(ERROR_CODES[code].meaning for code in codes)
     described: dict[str, Any] = {
-        "description": _WHAT[status],
+        "description": f"{meanings[0].upper()}{meanings[1:]}.",
         "content": {JSON: {"schema": {"$ref": "#/components/schemas/Refusal"}, "examples": examples}},
     }
     if status in (429, 503):
@@ -112,10 +83,7 @@ FINDINGS: Final = {
         },
         "headers": {"Vary": {"schema": {"type": "string"}}},
     },
-    **_refusals(
-        *("E_EMPTY", "E_ACCEPT", "E_SLOW", "E_TOO_LARGE", "E_FORMAT", "E_TRUNCATED", "E_CONFIG", "E_BUSY"),
-        *("E_DEADLINE", "E_MEMORY"),
-    ),
+    **_refusals(*_PHOTO_REFUSALS, "E_ACCEPT", "E_SLOW", "E_CONFIG", "E_BUSY", "E_DEADLINE", "E_MEMORY"),
 }
 
 _SCHEMAS: Final = {
@@ -125,7 +93,7 @@ _SCHEMAS: Final = {
             "error": {
                 "type": "object",
                 "properties": {
-                    "code": {"enum": sorted(HTTP_STATUS), "description": "Stable; docs/errors.md lists them."},
+                    "code": {"enum": sorted(ERROR_CODES), "description": "Stable; docs/errors.md lists them."},
                     "says": {"type": "string", "description": "What came, what was expected, what to do."},
                 },
                 "required": ["code", "says"],
