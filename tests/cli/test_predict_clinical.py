@@ -136,6 +136,27 @@ def test_every_object_is_valid(name: str, command: Command, tiny: Path, tmp_path
     assert captured == {SOURCES[name].get("ImageLaterality", "")}, "the eye that the source states"
 
 
+def test_a_chinese_name_is_copied_without_its_escape_sequences(
+    command: Command,
+    tiny: Path,
+    tmp_path: Path,
+) -> None:
+    family = b"\x1b$)A" + "王".encode("gb2312")
+    given = b"\x1b$)A" + "小东".encode("gb2312")
+    name = b"Wang^XiaoDong=" + family + b"^" + given
+    character_sets = ["", "ISO 2022 IR 58"]
+    source = write_source(
+        tmp_path / "eye.dcm",
+        SpecificCharacterSet=character_sets,
+        PatientName=name,
+    )
+    assert name in source.read_bytes()
+
+    command("predict", source, "--model", tiny, "--out", tmp_path / "out", "--dicom")
+    [report] = (tmp_path / "out").rglob("*_SR.dcm")
+    assert str(pydicom.dcmread(report).PatientName) == "Wang^XiaoDong=王^小东"
+
+
 @pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="needs dciodvfy of the Debian package dicom3tools")
 @pytest.mark.parametrize("source", ["as cameras write it", "one term with extensions"])
 def test_a_model_may_have_any_name(

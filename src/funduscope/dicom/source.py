@@ -108,6 +108,8 @@ def _complete(dataset: Dataset, sha256: str, model: str) -> None:
     for name in _TEXTS:
         if isinstance(dataset.get(name), MultiValue):  # a backslash in a text, which parts values
             setattr(dataset, name, " ".join(map(str, dataset[name].value)))
+        if _CHINESE_ESCAPE in str(dataset.get(name)):
+            setattr(dataset, name, str(dataset[name].value).replace(_CHINESE_ESCAPE, ""))
     for name, most in (("StudyID", 16), ("StudyDescription", 64)):  # what identifies nobody is cut as cameras should
         if dataset.get(name):
             setattr(dataset, name, text(str(dataset[name].value), most))
@@ -169,6 +171,8 @@ def _each(value: Any) -> list[Any]:
 
 
 _UNICODE: Final = "ISO_IR 192"
+_CHINESE_ESCAPE: Final = "\x1b$)A"
+"""Begins Chinese in ISO 2022 IR 58. pydicom leaves it in the text that it decodes."""
 _LOSSY_METHODS: Final = {
     "1.2.840.10008.1.2.4.50": "ISO_10918_1",
     "1.2.840.10008.1.2.4.51": "ISO_10918_1",
