@@ -103,6 +103,18 @@ def jpeg_2000(*, is_lossy: bool) -> FileDataset:
     )
 
 
+def encode_jpeg_2000(
+    pixels: np.ndarray,
+    *,
+    has_transform: bool,
+    is_boxed: bool = False,
+) -> bytes:
+    buffer = io.BytesIO()
+    image = Image.fromarray(pixels)
+    image.save(buffer, "JPEG2000", no_jp2=not is_boxed, mct=int(has_transform), irreversible=False)
+    return buffer.getvalue()
+
+
 def palette(*, in_segments: bool = False) -> FileDataset:
     image = Image.fromarray(EYE).quantize(256)
     table = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
@@ -151,9 +163,6 @@ LOSSLESS: dict[str, Callable[[], bytes]] = {
     "RLE": lambda: data_of(compressed(RLELossless)),
     "JPEG-LS": lambda: data_of(compressed(JPEGLSLossless)),
     "JPEG 2000": jpeg_2000_data,
-    "JPEG 2000 in boxes": lambda: data_of(
-        dicom(encapsulate([_jpeg_2000_in_boxes()]), JPEG2000Lossless, PhotometricInterpretation="YBR_RCT")
-    ),
     "no group length": lambda: without_group_length(jpeg_2000_data()),
     "a wrong group length": lambda: jpeg_2000_data()[:140] + bytes(4) + jpeg_2000_data()[144:],
     "planes": lambda: data_of(dicom(np.ascontiguousarray(EYE.transpose(2, 0, 1)).tobytes(), PlanarConfiguration=1)),
@@ -310,15 +319,9 @@ def _large_jpeg_ls() -> bytes:
     return _large(coded, coded.index(b"\xff\xf7") + 5, struct.pack(">2H", 24_000, 24_000), JPEGLSLossless)
 
 
-def _jpeg_2000_in_boxes() -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(EYE).save(buffer, "JPEG2000", no_jp2=False, mct=1, irreversible=False)
-    return buffer.getvalue()
-
-
 def _large_jpeg_2000() -> bytes:
     """The stream is in the boxes of a file."""
-    coded = _jpeg_2000_in_boxes()
+    coded = encode_jpeg_2000(EYE, has_transform=True, is_boxed=True)
     at = coded.index(b"\xff\x4f\xff\x51") + 8
     return _large(coded, at, struct.pack(">2I", 24_000, 24_000), JPEG2000Lossless)
 
@@ -354,15 +357,12 @@ def _palette_in_near_lossless() -> bytes:
     return data_of(dataset)
 
 
-def _large_behind_a_table() -> bytes:
-    """The table of offsets leads to a frame that is not the one that lies first."""
-    first = _coded(jpeg_2000(is_lossy=False))
-    at = first.index(b"\xff\x4f\xff\x51") + 8
-    second = first[:at] + struct.pack(">2I", 24_000, 24_000) + first[at + 8 :]
-    dataset = dicom(encapsulate([first, second], has_bot=False), JPEG2000Lossless)
-    dataset.ExtendedOffsetTable = struct.pack("<Q", 8 + len(first) + len(first) % 2)
-    dataset.ExtendedOffsetTableLengths = struct.pack("<Q", len(second))
-    return data_of(dataset)
+def _more_pictures_than_frames() -> bytes:
+    return data_of(dicom(encapsulate([jpeg(), jpeg()]), JPEGBaseline8Bit))
+
+
+def _a_million_fragments() -> bytes:
+    return data_of(dicom(_items(b"") * 1_000_000, RLELossless))
 
 
 def _palette_in_a_jpeg() -> bytes:
@@ -407,8 +407,13 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "large runs in a small file": (_large_runs, "E_CORRUPT"),
     "runs of nothing": (_runs_of_nothing, "E_CORRUPT"),
     "segments of runs to and fro": (_runs_to_and_fro, "E_CORRUPT"),
+    "a million fragments": (_a_million_fragments, "E_CORRUPT"),
     "a JPEG-LS of fill bytes": (_jpeg_ls_of_fill_bytes, "E_CORRUPT"),
-    "a large frame behind a table": (_large_behind_a_table, "E_CORRUPT"),
+    "more pictures than frames": (_more_pictures_than_frames, "E_MULTIPAGE"),
+    "more uncompressed pictures than frames": (
+        lambda: data_of(dicom(EYE.tobytes() * 2)),
+        "E_MULTIPAGE",
+    ),
     "a palette in a JPEG": (_palette_in_a_jpeg, "E_FORMAT"),
     "a palette in a lossy JPEG-LS": (_palette_in_near_lossless, "E_FORMAT"),
     "no pixel data": (lambda: data_of(dicom())[:500], "E_CORRUPT"),
@@ -419,6 +424,14 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
         "E_CORRUPT",
     ),
 }
+
+
+def test_a_file_with_fewer_pictures_than_frames_is_cut_short() -> None:
+    halves = encapsulate([jpeg(), jpeg()], fragments_per_frame=2)
+    data = data_of(dicom(halves, JPEGBaseline8Bit, NumberOfFrames=3))
+    for number in (1, 2, 3):
+        with pytest.raises(PhotoError, match="states 3 as its number of frames, and holds 2"):
+            Photo.open(data, dicom_frame=number)
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -521,18 +534,132 @@ def test_a_damaged_frame_costs_no_other() -> None:
     assert [isinstance(photo, Photo) for _, photo in each] == [True, False, True]
 
 
-def test_a_jpeg_that_calls_its_components_r_g_and_b_is_read_as_it_says() -> None:
+FRAMES = (EYE, EYE[:, ::-1], EYE[::-1])
+WITH_END_MARKER = (JPEGBaseline8Bit, JPEG2000Lossless, JPEGLSLossless)
+
+
+def _compress(pixels: np.ndarray, syntax: UID) -> bytes:
+    """A frame's compressed bytes, of an even number."""
+    if syntax == JPEGBaseline8Bit:
+        picture = simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), 95)
+    elif syntax == JPEG2000Lossless:
+        picture = encode_jpeg_2000(pixels, has_transform=True)
+    else:
+        dataset = dicom(np.ascontiguousarray(pixels))
+        dataset.compress(syntax)
+        picture = _coded(dataset)
+    return picture + bytes(len(picture) % 2)
+
+
+def _items(*contents: bytes) -> bytes:
+    """Encapsulated pixel data: a table of offsets, and fragments."""
+    heads = [b"\xfe\xff\x00\xe0" + struct.pack("<I", len(content)) for content in contents]
+    return b"".join(map(bytes.__add__, heads, contents))
+
+
+def _assert_frames(syntax: UID, pixel_data: bytes, **attributes: object) -> None:
+    """Each frame is read as its picture."""
+    label = "YBR_FULL_422" if syntax == JPEGBaseline8Bit else "RGB"
+    file = dicom(pixel_data, syntax, PhotometricInterpretation=label, **attributes)
+    file.NumberOfFrames = len(FRAMES)
+    for photo, pixels in zip(Photo.open_all(data_of(file)), FRAMES, strict=True):
+        assert np.abs(photo.pixels.astype(int) - pixels).mean() < 3, "levels of 255, in the mean"
+
+
+@pytest.mark.parametrize("syntax", [*WITH_END_MARKER, RLELossless], ids=lambda uid: uid.name)
+def test_a_wrong_offset_table_leads_to_no_other_frame(syntax: UID) -> None:
+    pictures = [_compress(pixels, syntax) for pixels in FRAMES]
+    zeros = bytes(8 * len(pictures))
+    extended = {"ExtendedOffsetTable": zeros, "ExtendedOffsetTableLengths": zeros}
+
+    _assert_frames(syntax, _items(bytes(12), *pictures))
+    _assert_frames(syntax, _items(struct.pack("<3I", 0, len(pictures[0]), 9), *pictures))
+    _assert_frames(syntax, _items(b"", *pictures), **extended)
+
+
+@pytest.mark.parametrize("syntax", WITH_END_MARKER, ids=lambda uid: uid.name)
+def test_a_frame_is_a_whole_picture_in_any_number_of_fragments(syntax: UID) -> None:
+    pictures = [_compress(pixels, syntax) for pixels in FRAMES]
+    halves: list[bytes] = []
+    for picture in pictures:
+        halves += [picture[:1000], picture[1000:] + bytes(100)]
+
+    wrong_table = bytes(12)
+    _assert_frames(syntax, _items(wrong_table, *halves))
+    _assert_frames(syntax, _items(wrong_table, *pictures, bytes(64)))
+    _assert_frames(syntax, _items(wrong_table, bytes(100).join(pictures)))
+
+
+def test_a_jpeg_that_names_its_components_r_g_and_b_is_read_so() -> None:
     """Without Adobe's marker, which such files of cameras lack."""
     coded = io.BytesIO()
     Image.fromarray(EYE).save(coded, "JPEG", quality=95, keep_rgb=True)
-    plain, at = coded.getvalue(), 2
-    kept = plain[:2]
-    while plain[at + 1] != 0xDA:
-        end = at + 2 + int.from_bytes(plain[at + 2 : at + 4], "big")
-        kept += b"" if plain[at + 1] in (0xE0, 0xEE) else plain[at:end]
-        at = end
-    data = data_of(dicom(encapsulate([kept + plain[at:]]), JPEGBaseline8Bit, PhotometricInterpretation="RGB"))
-    assert np.abs(Photo.open(data).pixels.astype(int) - EYE).mean() < 3
+    _assert_colors(encapsulate([_without_markers(coded.getvalue())]), JPEGBaseline8Bit, "RGB")
+
+
+def test_a_subsampled_jpeg_is_no_rgb_whatever_its_label() -> None:
+    subsampled = simplejpeg.encode_jpeg(EYE, 95, colorsubsampling="422")
+    _assert_colors(encapsulate([_without_markers(subsampled)]), JPEGBaseline8Bit, "RGB")
+
+
+@pytest.mark.parametrize("label", ["RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT"])
+def test_a_jpeg_2000_with_component_transform_is_rgb_whatever_its_label(label: str) -> None:
+    for is_boxed in (False, True):
+        picture = encode_jpeg_2000(EYE, has_transform=True, is_boxed=is_boxed)
+        _assert_colors(encapsulate([picture]), JPEG2000Lossless, label)
+
+
+def test_the_length_of_uncompressed_pixels_proves_their_sampling() -> None:
+    ybr = convert_color_space(EYE, "RGB", "YBR_FULL")
+    _assert_colors(ybr.tobytes(), ExplicitVRLittleEndian, "YBR_FULL_422")
+
+    pairs = np.dstack([ybr[:, ::2, 0], ybr[:, 1::2, 0], ybr[:, ::2, 1], ybr[:, ::2, 2]])
+    _assert_colors(pairs.tobytes(), ExplicitVRLittleEndian, "YBR_FULL_422")
+    _assert_colors(pairs.tobytes(), ExplicitVRLittleEndian, "YBR_FULL")
+
+
+@pytest.mark.parametrize("coding", ["RGB", "YBR_FULL"])
+def test_values_prove_their_colors_where_the_label_fits_neither(coding: str) -> None:
+    values = convert_color_space(EYE, "RGB", coding) if coding != "RGB" else EYE
+    picture = encode_jpeg_2000(values, has_transform=False)
+    _assert_colors(values.tobytes(), ExplicitVRLittleEndian, "YBR_FULL_422")
+    _assert_colors(values.tobytes(), ExplicitVRLittleEndian, "YBR_RCT")
+    _assert_colors(encapsulate([picture]), JPEG2000Lossless, "YBR_ICT")
+
+
+def test_a_label_that_nothing_corrects_is_named() -> None:
+    undecided = EYE.copy()
+    undecided[:] = 128  # inside the range of both codings, but for a part
+    undecided[:4] = 0
+    two_bytes = bytes(EYE.size * 2 // 3)
+
+    for pixel_data, label, n_frames in (
+        (undecided.tobytes(), "YBR_FULL_422", 1),
+        (two_bytes, "RGB", 1),
+        (EYE.tobytes() * 2, "YBR_FULL_422", 2),
+    ):
+        file = dicom(pixel_data, PhotometricInterpretation=label, NumberOfFrames=n_frames)
+        with pytest.raises(PhotoError, match=f"labels its colors {label}") as refused:
+            Photo.open(data_of(file), dicom_frame=1)
+        assert refused.value.code == "E_FORMAT"
+
+
+def _without_markers(jpeg: bytes) -> bytes:
+    """A JPEG without the markers of JFIF and Adobe, which state how colors are coded."""
+    plain = jpeg[:2]
+    start = 2
+    while jpeg[start + 1] != 0xDA:
+        end = start + 2 + int.from_bytes(jpeg[start + 2 : start + 4], "big")
+        if jpeg[start + 1] not in (0xE0, 0xEE):
+            plain += jpeg[start:end]
+        start = end
+    return plain + jpeg[start:]
+
+
+def _assert_colors(pixel_data: bytes, syntax: UID, label: str) -> None:
+    """The drawn eye is read, whatever the label."""
+    photo = Photo.open(data_of(dicom(pixel_data, syntax, PhotometricInterpretation=label)))
+    assert np.abs(photo.pixels.astype(int) - EYE).mean() < 3, "levels of 255, in the mean"
 
 
 def test_threads_leave_the_filters_of_warnings_as_they_were() -> None:

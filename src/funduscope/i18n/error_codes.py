@@ -49,7 +49,8 @@ PHOTO_CODES: Final[dict[str, ErrorCode]] = {
     ),
     "E_TRUNCATED": ErrorCode(
         422,
-        "the file ends too early, even by one byte; missing parts are never filled with gray",
+        "the file ends too early, even by one byte, or a DICOM file holds fewer pictures than "
+        "frames; missing parts are never filled with gray",
         "copy it again from where it came",
     ),
     "E_CORRUPT": ErrorCode(
@@ -67,8 +68,8 @@ PHOTO_CODES: Final[dict[str, ErrorCode]] = {
     ),
     "E_MULTIPAGE": ErrorCode(
         422,
-        "the TIFF or animated PNG holds several pictures, the DICOM file more than 16 frames, or "
-        "several where one photo is expected",
+        "the TIFF or animated PNG holds several pictures, the DICOM file more than 16 frames or "
+        "more pictures than it states, or several where one photo is expected",
         "save each as a file, or name the frame",
     ),
     "E_DEPTH": ErrorCode(

@@ -22,8 +22,13 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 
 from funduscope.i18n.errors import PhotoError, machine_fault
-from funduscope.imaging.dicom_streams import has_size
-from funduscope.imaging.file_headers import jpeg_segments
+from funduscope.imaging.dicom_colors import (
+    compressed_colors,
+    rgb_by_values,
+    states_colors,
+    uncompressed_colors,
+)
+from funduscope.imaging.dicom_streams import has_size, split_frames
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -37,7 +42,7 @@ MAX_INFLATED_BYTES: Final = 100_000_000
 _READ: Final = (
     *("SOPClassUID", "NumberOfFrames", "Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation"),
     *("PlanarConfiguration", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "BurnedInAnnotation"),
-    *("ImageLaterality", "Laterality", "PixelData", "ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
+    *("ImageLaterality", "Laterality", "PixelData"),
     *("PixelSpacing", "HorizontalFieldOfView", "AcquisitionDateTime", "AcquisitionDate"),
     *(f"{color}PaletteColorLookupTableDescriptor" for color in ("Red", "Green", "Blue")),
     *(f"{kind}{color}PaletteColorLookupTableData" for kind in ("", "Segmented") for color in ("Red", "Green", "Blue")),
@@ -116,7 +121,7 @@ class DicomFile:
         if self._is_cut:
             raise PhotoError("E_TRUNCATED", _TOO_FEW)
         try:
-            pixels = _frame(self._dataset, number - 1, self.frames, decode_jpeg)
+            pixels = _decode_frame(self._dataset, number - 1, self.frames, decode_jpeg)
         except PhotoError:
             raise
         except Exception as error:  # decoders raise anything on hostile files
@@ -288,36 +293,93 @@ def _day(text: str) -> date | None:
         return None
 
 
-def _frame(dataset: Dataset, index: int, frames: int, decode_jpeg: DecodeJpeg) -> np.ndarray:
-    from pydicom.encaps import get_frame
-    from pydicom.pixels.decoders.base import get_decoder
-    from pydicom.pixels.processing import apply_color_lut
+def _decode_frame(
+    dataset: Dataset,
+    index: int,
+    n_frames: int,
+    decode_jpeg: DecodeJpeg,
+) -> np.ndarray:
+    from pydicom.encaps import encapsulate
     from pydicom.uid import UID
 
     syntax = UID(dataset.file_meta.TransferSyntaxUID)
-    if syntax.is_encapsulated:
-        table = dataset.get("ExtendedOffsetTable"), dataset.get("ExtendedOffsetTableLengths")
-        offsets = table if all(table) else None  # the decoder finds the frame by the same one
-        coded = get_frame(dataset.PixelData, index, number_of_frames=frames, extended_offsets=offsets)
-        if not has_size(coded, syntax, int(dataset.Rows), int(dataset.Columns), int(dataset.SamplesPerPixel)):
-            raise _damaged("its pixel data are of another size than it declares")
-        if syntax == _JPEG_BASELINE:
-            rgb = decode_jpeg(coded)  # finds damage, whatever the colors
-            if dataset.PhotometricInterpretation != "RGB" or _says_rgb(coded):
-                return rgb
-    else:
-        expected = dataset.Rows * dataset.Columns * dataset.SamplesPerPixel * dataset.BitsAllocated // 8 * frames
-        if dataset.PhotometricInterpretation == "YBR_FULL_422":
-            expected = expected * 2 // 3
-        if len(dataset.PixelData) < expected:
-            raise PhotoError("E_TRUNCATED", _TOO_FEW)
+    label = str(dataset.PhotometricInterpretation)
+    if not syntax.is_encapsulated:
+        colors = _coding_by_length(dataset, n_frames)
+        return _decode_pixels(dataset, dataset.PixelData, index, n_frames, colors)
+
+    coded = _compressed_frame(dataset, index, n_frames)
+    if not has_size(coded, syntax, dataset.Rows, dataset.Columns, dataset.SamplesPerPixel):
+        raise _damaged("its pixel data are of another size than it declares")
+
+    if syntax == _JPEG_BASELINE:
+        rgb = decode_jpeg(coded)  # finds damage, whatever the colors
+        if label != "RGB" or states_colors(coded):
+            return rgb
+    colors = compressed_colors(label, coded, syntax)
+    return _decode_pixels(dataset, encapsulate([coded]), 0, 1, colors)
+
+
+def _compressed_frame(dataset: Dataset, index: int, n_frames: int) -> bytes:
+    pictures = split_frames(dataset.PixelData, n_frames)
+    if len(pictures) != n_frames:
+        raise _wrong_count(n_frames, len(pictures))
+    return pictures[index]
+
+
+def _coding_by_length(dataset: Dataset, n_frames: int) -> str | None:
+    """Return the coding of uncompressed pixels, whose length must be that of the frames."""
+    label = str(dataset.PhotometricInterpretation)
+    n_bytes = len(dataset.PixelData)
+    n_pixels = dataset.Rows * dataset.Columns * n_frames
+    colors = uncompressed_colors(label, n_bytes, n_pixels, n_frames)
+
+    expected_bytes = n_pixels * dataset.SamplesPerPixel * dataset.BitsAllocated // 8
+    if colors == "YBR_FULL_422":
+        expected_bytes = expected_bytes * 2 // 3
+    if n_bytes < expected_bytes:
+        raise PhotoError("E_TRUNCATED", _TOO_FEW)
+
+    n_pictures = n_bytes * n_frames // expected_bytes
+    if n_pictures > n_frames:
+        raise _wrong_count(n_frames, n_pictures)
+    return colors
+
+
+def _decode_pixels(
+    dataset: Dataset,
+    pixel_data: bytes,
+    index: int,
+    n_frames: int,
+    colors: str | None,
+) -> np.ndarray:
+    """Decode a frame of pixel data to RGB.
+
+    colors: how a decoder's values are coded; None: as RGB or YBR_FULL, which they must prove.
+    """
+    from pydicom.pixels.decoders.base import get_decoder
+    from pydicom.pixels.processing import apply_color_lut
+    from pydicom.pixels.utils import as_pixel_options
+
     with without_warnings():
-        values, _ = get_decoder(syntax).as_array(dataset, index=index)
-        if dataset.PhotometricInterpretation != "PALETTE COLOR":
+        options: Any = as_pixel_options(
+            dataset,
+            pixel_keyword="PixelData",
+            number_of_frames=n_frames,
+            photometric_interpretation=colors or "RGB",
+        )
+        decoder = get_decoder(dataset.file_meta.TransferSyntaxUID)
+        values, _ = decoder.as_array(pixel_data, index=index, **options)
+
+        if colors is None:
+            return rgb_by_values(values, str(dataset.PhotometricInterpretation))
+        if colors != "PALETTE COLOR":
             return values
-        colors = apply_color_lut(values, dataset)
-        is_8_bit = colors.dtype == np.uint8 or colors.max() < 256  # some palettes say 16 bits and use 8
-        return (colors if is_8_bit else colors >> 8).astype(np.uint8)
+        palette_colors = apply_color_lut(values, dataset)
+
+    # Some palettes state 16 bits and use 8.
+    is_8_bit = palette_colors.dtype == np.uint8 or palette_colors.max() < 256
+    return (palette_colors if is_8_bit else palette_colors >> 8).astype(np.uint8)
 
 
 @contextmanager
@@ -328,10 +390,11 @@ def without_warnings() -> Iterator[None]:
         yield
 
 
-def _says_rgb(coded: bytes) -> bool:
-    """Whether the components of a JPEG are called R, G and B: decoders then take its colors as they are."""
-    frames = (coded[start:end] for marker, start, end in jpeg_segments(coded) if marker in (0xC0, 0xC1))
-    return any(frame[10:19:3] == b"RGB" for frame in frames)
+def _wrong_count(n_frames: int, n_pictures: int) -> PhotoError:
+    counts = f"the DICOM file states {n_frames} as its number of frames, and holds {n_pictures}"
+    if n_pictures < n_frames:
+        return PhotoError("E_TRUNCATED", f"{counts}; expected as many: copy it again")
+    return PhotoError("E_MULTIPAGE", f"{counts}; expected as many: export each photo as a file")
 
 
 def _damaged(detail: str, error: Exception | None = None) -> PhotoError:
