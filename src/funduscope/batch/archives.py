@@ -21,6 +21,7 @@ from typing import IO, Any, Final, Self
 
 from funduscope.i18n.errors import CodedError
 from funduscope.imaging.find_photos import DICOM_INDEX, START_BYTES, SUFFIXES, begins_like_photo
+from funduscope.imaging.hidden_files import is_hidden
 from funduscope.imaging.limits import LIMITS
 
 MAX_RATIO: Final = 100
@@ -277,7 +278,7 @@ def _may_be_photo(name: str) -> bool:
 
 def _is_left_out(path: PurePosixPath) -> bool:
     """Whether an entry is hidden, or a disc's list of its DICOM files."""
-    return path.name == DICOM_INDEX or any(part.startswith((".", "__MACOSX")) for part in path.parts if part != "..")
+    return path.name == DICOM_INDEX or is_hidden(*(part for part in path.parts if part != ".."))
 
 
 def _is_photo(name: str, opened: Callable[[], IO[bytes] | None]) -> bool:

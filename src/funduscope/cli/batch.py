@@ -62,6 +62,7 @@ def batch(
     """
     from funduscope.batch.reader import ReadingSettings
     from funduscope.batch.run import run_batch
+    from funduscope.cli.terminal import note_system_files
     from funduscope.inference.runtime import has_cuda
 
     on_gpu = device == DeviceName.CUDA or (device == DeviceName.AUTO and has_cuda())
@@ -69,6 +70,7 @@ def batch(
     reading = ReadingSettings(tuple(model or ()), threads, device.value, force, out / "files" if files else None)
     if ray:
         print(f"Waiting for the Ray cluster at {ray}; without one Ray gives up after some minutes.", file=sys.stderr)
+    note_system_files([source])
     with ended_by_sigterm("the batch was ended ({signal}): the same command continues"):
         photos = run_batch(
             source,

@@ -43,11 +43,12 @@ def compare(
     Missing scores are computed from --data and stored in each run's folder, where they replace scores of other photos.
     The page compare.html is written to --out.
     """
-    from funduscope.cli.terminal import tracked
+    from funduscope.cli.terminal import note_system_files, tracked
     from funduscope.compare.report import compare_runs
 
     if every_set and not data:
         raise typer.BadParameter("has photos to score only with --data", param_hint="--every-set")
+    note_system_files(data or ())
     options = [part for path in data or [] for part in ("--data", path)]
     options += [] if published is None else ["--published", published]
     options += [] if markdown is None else ["--markdown", markdown]

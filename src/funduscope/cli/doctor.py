@@ -43,7 +43,7 @@ def doctor(
     """
     import json
 
-    from funduscope.cli.terminal import complain, doctor_lines, tracked
+    from funduscope.cli.terminal import complain, doctor_lines, note_system_files, tracked
     from funduscope.data.case import LabelError
     from funduscope.doctor.examine import check_data
     from funduscope.doctor.repair import changes_file, check_place, repair
@@ -53,6 +53,7 @@ def doctor(
             check_place(data, fix, out)  # before minutes are spent
         except LabelError as error:
             raise typer.BadParameter(str(error), param_hint="--fix") from None
+    note_system_files([data])
     report = check_data(data, models=model or (), workers=workers, progress=tracked)
     if out is not None:
         report.write(out, tracked)

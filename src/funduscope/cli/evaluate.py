@@ -45,7 +45,7 @@ def evaluate(
     Photos that a model was trained on are scored with a warning. Scores and plots are written to --out;
     the same command goes on where it was stopped.
     """
-    from funduscope.cli.terminal import complain, tracked
+    from funduscope.cli.terminal import complain, note_system_files, tracked
     from funduscope.data.sources import read_data
     from funduscope.data.splits import official_test
     from funduscope.evaluation.challenge import challenge
@@ -58,6 +58,7 @@ def evaluate(
         raise typer.BadParameter("it takes one model and no --fold", param_hint="--official-test")
     if out is not None:
         must_be_writable(out)
+    note_system_files(data)
     photos = official_test(read_data(data)) if official else data
     keep = KeptScores(out / UNFINISHED) if out is not None else None
     scores = score(models, photos, fold, keep=keep, device=device.value, progress=tracked, warn=complain)

@@ -22,9 +22,11 @@ def export(
 
     A model whose outputs differ from the run's is refused.
     """
+    from funduscope.cli.terminal import note_system_files
     from funduscope.cli.termination import interrupted_by_sigterm
     from funduscope.export.run import export_run
 
+    note_system_files(data or ())
     with interrupted_by_sigterm():  # so that what is unfinished is removed
         for path in export_run(run, data or None, device=device.value):
             print(path)

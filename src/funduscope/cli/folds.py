@@ -26,7 +26,7 @@ def folds(
     """
     from collections import Counter
 
-    from funduscope.cli.terminal import complain, tracked
+    from funduscope.cli.terminal import complain, note_system_files, tracked
     from funduscope.data.folds import find_folds, write_folds
     from funduscope.data.sources import read_data
     from funduscope.data.splits import make_clean_folds
@@ -34,6 +34,7 @@ def folds(
     if out.exists():
         says = f"{out} is there already, and models may depend on it: name another file"
         raise typer.BadParameter(says, param_hint="--out")
+    note_system_files(data)
     cases = make_clean_folds(read_data(data), count, seed, workers=workers, progress=tracked)
     visits = len({case.visit for case in cases if case.fold is not None})
     if visits < count:

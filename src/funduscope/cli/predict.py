@@ -63,7 +63,7 @@ def predict(
     With --force it is graded all the same, and marked as not to be trusted.
     """
     from funduscope.cli.predict_photos import predict_all
-    from funduscope.cli.terminal import complain
+    from funduscope.cli.terminal import complain, note_system_files
     from funduscope.imaging.find_photos import find_photos
     from funduscope.inference.loading import load
     from funduscope.report.results_folder import OutputOptions
@@ -77,6 +77,7 @@ def predict(
         _check_without_folder(as_json and options != OutputOptions(force=force), again)
     _need_extras(options)
     paths = find_photos(photos)
+    note_system_files(photos)
     if not paths:
         complain(f"no photo was found in {', '.join(map(str, photos))}: expected JPEG, PNG, TIFF or DICOM files")
         return 1

@@ -31,6 +31,14 @@ def complain(text: str) -> None:
     print(f"funduscope: {shown(text)}", file=sys.stderr, flush=True)
 
 
+def note_system_files(sources: Iterable[Path]) -> None:
+    """Prints one line about what systems added to these folders, if there is any: it is not read."""
+    from funduscope.imaging.hidden_files import describe_system_files
+
+    if sentence := describe_system_files(sources):
+        complain(f"note: {sentence}")
+
+
 def tracked(items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
     """Passes the items on, with a progress bar on stderr if that is a terminal. label: stands next to the bar."""
     if not sys.stderr.isatty():

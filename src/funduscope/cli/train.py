@@ -77,12 +77,13 @@ def train(
     if official_split and fold is not None:
         raise typer.BadParameter("--official-split tests no fold: leave it out", param_hint="--fold")
     settings = Recipe.load(recipe, change or ())
-    from funduscope.cli.terminal import tracked
+    from funduscope.cli.terminal import note_system_files, tracked
     from funduscope.data.sources import read_data
     from funduscope.data.splits import with_official_split
     from funduscope.training.train import train as train_run
 
     keep_freed_memory(NO_LIMIT)
+    note_system_files(data)
     models = {"init": init, "refit": [refit] if refit else None, "teacher": teacher}
     ended = "the training was ended ({signal}): the same command continues after the last finished epoch"
     with ended_by_sigterm(ended):

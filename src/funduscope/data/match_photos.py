@@ -7,6 +7,7 @@ from pathlib import Path
 
 from funduscope.data.case import LabelError
 from funduscope.data.rows import Row, read_sheet
+from funduscope.imaging.hidden_files import is_hidden
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
 
@@ -25,12 +26,6 @@ def photos_in(folder: Path) -> dict[str, Path]:
             raise LabelError(f"{photos[path.stem].name} and {path.name} have one name: keep one of them.")
         photos[path.stem] = path
     return photos
-
-
-def is_hidden(*parts: str) -> bool:
-    """Whether a file whose path below a data set has these parts is no part of it: hidden, macOS's copy of another
-    file, or the one by which Excel locks a workbook."""
-    return any(part.startswith((".", "__MACOSX", "~$")) for part in parts)
 
 
 def folder_named(parent: Path, *names: str) -> Path:

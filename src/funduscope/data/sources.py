@@ -18,6 +18,7 @@ from typing import cast
 from funduscope.data import readers, table
 from funduscope.data.case import Case, LabelError
 from funduscope.data.folds import PATIENT, TABLE, apply_folds, check_visits, find_folds, read_folds
+from funduscope.imaging.hidden_files import is_hidden
 
 READERS: dict[str, ModuleType] = {
     reader.NAME: reader
@@ -85,7 +86,7 @@ def _read(path: Path) -> list[Case]:
     if not path.is_dir():
         raise LabelError(f"{path} is not there; expected a data set's folder, a folder of several, or a table (.csv).")
     try:
-        children = [child for child in sorted(path.iterdir()) if child.is_dir() and not child.name.startswith(".")]
+        children = [child for child in sorted(path.iterdir()) if child.is_dir() and not is_hidden(child.name)]
     except OSError as error:
         raise LabelError(f"{path} cannot be read ({error.strerror}): check its permissions.") from error
     reader = _reader(path)

@@ -25,6 +25,7 @@ from funduscope.doctor.scan import Scan, take_scan
 from funduscope.doctor.wrong_eye import WrongEyeChecks
 from funduscope.duplicates.pairs import DuplicatePair
 from funduscope.duplicates.search import compare
+from funduscope.imaging.hidden_files import is_hidden
 from funduscope.progress import Progress, no_progress
 
 SCHEMA: Final = "funduscope-doctor/1"
@@ -127,7 +128,8 @@ def read_cases(data: Path) -> tuple[list[Case], list[Finding]]:
     """
     folders = [data]
     if data.is_dir() and not _recognized(data):
-        folders = [child for child in sorted(data.iterdir()) if child.is_dir() and _recognized(child)]
+        children = [child for child in sorted(data.iterdir()) if child.is_dir() and not is_hidden(child.name)]
+        folders = [child for child in children if _recognized(child)]
     cases: list[Case] = []
     findings: list[Finding] = []
     for folder in folders:

@@ -20,6 +20,7 @@ from funduscope.data.rows import SHEET_SUFFIXES, read_tolerantly
 from funduscope.data.table import spelled_as_stored
 from funduscope.doctor.columns import plain
 from funduscope.imaging.find_photos import find_photos
+from funduscope.imaging.hidden_files import is_hidden
 from funduscope.vocabulary import CODES
 
 _SPLIT: Final = re.compile(
@@ -96,8 +97,8 @@ def _separated(pictures: Iterable[Path], root: Path) -> tuple[tuple[Path, ...], 
 def _with_suffix(root: Path, suffixes: Collection[str]) -> Iterator[Path]:
     """The files below a folder with one of the suffixes, hidden ones left out."""
     for place, folders, files in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for path in (Path(place) / name for name in files if not name.startswith((".", "~$"))):  # ~$: a lock of Excel
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
+        for path in (Path(place) / name for name in files if not is_hidden(name)):
             if path.suffix.lower() in suffixes and path.is_file():
                 yield path
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from funduscope.imaging.dicom_file import HEAD_BYTES, is_dicom
+from funduscope.imaging.hidden_files import is_hidden
 from funduscope.imaging.photo_names import has_hash, safe_stem
 from funduscope.vocabulary import CODES
 
@@ -46,8 +47,8 @@ def find_photos(sources: Iterable[Path | str], also: Callable[[Path], bool] = la
     folder and its subfolders, these are: files whose first bytes are those of a JPEG, PNG, TIFF or DICOM file; files
     with such a suffix, or that of another format of pictures, so that a photo that cannot be read is reported; pipes
     and devices named so, links that lead nowhere and folders that cannot be read, which are then reported as failures.
-    Links to folders are followed, last, each folder once. Hidden files, a disc's DICOMDIR and the files of earlier
-    results are left out.
+    Links to folders are followed, last, each folder once. Hidden files and those that systems
+    add (hidden_files.py), a disc's DICOMDIR and the files of earlier results are left out.
 
     A file of one source is not given again for the next source, however its path is written. Within one folder, a link
     to a photo next to it is another photo: it has its own name, and a data set may give it another label.
@@ -113,11 +114,11 @@ def _of_folder(top: Path, also: Callable[[Path], bool]) -> Iterator[Path]:
             if RESULT in files:
                 is_result = results_in(here)
                 files[:] = [name for name in files if not is_result(name)]
-            shown = sorted(name for name in folders if not name.startswith("."))
+            shown = sorted(name for name in folders if not is_hidden(name))
             linked = [name for name in shown if _is_link(here / name)]
             waiting.extend(here / name for name in linked)
             folders[:] = [name for name in shown if name not in linked]
-            paths = (here / name for name in sorted(files) if not name.startswith("."))
+            paths = (here / name for name in sorted(files) if not is_hidden(name))
             yield from (path for path in paths if _is_photo(path) or also(path))
         yield from (Path(error.filename or start) for error in closed)
 

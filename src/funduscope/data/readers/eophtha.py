@@ -15,8 +15,9 @@ from pathlib import Path
 
 from funduscope.data.case import ABSENT, Case, LabelError, Labels, Mask
 from funduscope.data.masks import read_mask
-from funduscope.data.match_photos import PHOTO_SUFFIXES, is_hidden, photo_rows, photos_in
+from funduscope.data.match_photos import PHOTO_SUFFIXES, photo_rows, photos_in
 from funduscope.data.rows import columns_of
+from funduscope.imaging.hidden_files import is_hidden
 from funduscope.vocabulary import EITHER_EXUDATE
 
 NAME = "e-ophtha"

@@ -24,8 +24,9 @@ from urllib.parse import unquote
 
 from funduscope.data.case import ABSENT, Box, Case, LabelError, Labels, Mask, Point, Split
 from funduscope.data.masks import read_mask, size_of
-from funduscope.data.match_photos import PHOTO_SUFFIXES, is_hidden
+from funduscope.data.match_photos import PHOTO_SUFFIXES
 from funduscope.data.rows import SHEET_SUFFIXES, Row, Sheet, check_sheet, read_tolerantly
+from funduscope.imaging.hidden_files import is_hidden
 from funduscope.vocabulary import CODES, STRUCTURES
 
 NAME = "IDRiD"
@@ -81,7 +82,7 @@ def recognize(folder: Path) -> bool:
 
 
 def _below(folder: Path) -> Iterator[Path]:
-    """Everything below a folder, sorted; links to folders are followed, none of them twice."""
+    """Everything below a folder that is not hidden, sorted; links to folders are followed, none of them twice."""
     seen = set[Path]()
     for place, folders, files in os.walk(folder, followlinks=True):
         resolved = Path(place).resolve()
@@ -89,8 +90,8 @@ def _below(folder: Path) -> Iterator[Path]:
             folders.clear()
             continue
         seen.add(resolved)
-        folders.sort()
-        yield from sorted(Path(place, name) for name in (*folders, *files))
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
+        yield from sorted(Path(place, name) for name in (*folders, *files) if not is_hidden(name))
 
 
 def read(folder: Path) -> list[Case]:
@@ -99,8 +100,6 @@ def read(folder: Path) -> list[Case]:
     for path in _below(folder):
         inner = path.relative_to(folder).parts
         where = (Path(os.path.normpath(folder.absolute())).name, *inner)
-        if is_hidden(*inner):
-            continue
         if path.is_dir():
             _note_folder(found, where)
         elif path.suffix.lower() in PHOTO_SUFFIXES:

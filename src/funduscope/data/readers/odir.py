@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Final
 
 from funduscope.data.case import Case, LabelError, Labels, Laterality
-from funduscope.data.match_photos import PHOTO_SUFFIXES, is_hidden, photo_rows, photos_in
+from funduscope.data.match_photos import PHOTO_SUFFIXES, photo_rows, photos_in
 from funduscope.data.rows import EYES, Row, columns_of, read_sheet, read_tolerantly
+from funduscope.imaging.hidden_files import is_hidden
 
 NAME = "ODIR-5K"
 
