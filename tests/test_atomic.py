@@ -176,6 +176,18 @@ def test_a_folder_is_tried_before_hours_are_spent_and_nothing_is_left(
     def refuse(**where: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", f"{where['dir']}/tmpa1b2")
 
-    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", refuse)
     with pytest.raises(OSError, match=r"No space left on device: '.*/a/b'"):
         must_be_writable(tmp_path / "a" / "b")
+
+
+def test_a_disk_that_cannot_rename_is_named_before_hours_are_spent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, target: Path) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented", str(path))
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(OSError, match=r"cannot replace a file by another .*: name a folder on this machine's own disk"):
+        must_be_writable(tmp_path / "run")
+    assert not list(tmp_path.iterdir())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pickle
@@ -408,3 +409,14 @@ def test_the_format_is_part_of_the_file(good: Path, tmp_path: Path) -> None:
     assert _parts(good)[1]["format"] == FORMAT
     with pytest.raises(CheckpointError, match="checkpoint/2"):
         checkpoint.load(_changed(good, tmp_path, format="funduscope-checkpoint/2"))
+
+
+def test_a_disk_without_rights_takes_a_checkpoint(
+    network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, mode: int) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted", str(path))
+
+    monkeypatch.setattr(Path, "chmod", refuse)
+    checkpoint.save(tmp_path / "best.safetensors", RECIPE, {"weights": network.state_dict()}, {}, {})
+    assert checkpoint.load(tmp_path / "best.safetensors").recipe == RECIPE

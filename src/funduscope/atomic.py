@@ -18,6 +18,7 @@ from typing import Any
 
 _PROBE_BYTES = 4096
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # of writing alone, where the system names no file
+_CANNOT = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}  # of disks that lack an operation
 _DAY_S = 86_400
 _NAME_CHARS = 12  # of a file's name in that of the unfinished one
 
@@ -69,19 +70,59 @@ def write_json(path: Path, tree: Any, *, indent: int | None = 2, allow_nan: bool
 
 
 def must_be_writable(folder: Path) -> None:
-    """Raises `OSError` if no file can be written into a folder that may not be there yet; leaves no trace.
+    """Raises `OSError` if files cannot be written, replaced and extended in a folder; leaves no trace.
 
-    For what takes hours before it is written.
+    For what takes hours before it is written. The folder may not be there yet.
     """
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
     place = next(one for one in (folder, *folder.absolute().parents) if one.is_dir())
+
+    step = "write files"
     try:
-        with tempfile.TemporaryFile(dir=place) as file:
-            file.write(bytes(_PROBE_BYTES))
+        with tempfile.TemporaryDirectory(prefix=".", suffix=".partial", dir=place) as probe:
+            file = Path(probe, "file")
+            file.write_bytes(bytes(_PROBE_BYTES))
+            step = "replace a file by another"
+            with replacing(file, fsync=True) as unfinished:
+                unfinished.write_bytes(bytes(_PROBE_BYTES))
+            step = "extend a file"
+            with file.open("ab") as end:
+                end.write(b"\0")
     except OSError as error:
+        if error.errno in _CANNOT:
+            says = f"{folder} is on a disk that cannot {step} ({error.strerror}), as some mounted buckets"
+            raise OSError(f"{says}: name a folder on this machine's own disk, and copy it afterwards") from error
         error.filename = str(folder)  # not that of the file that was tried
         raise
+
+
+def has_locks(folder: Path) -> bool:
+    """Whether the disk of a folder has the locks that SQLite needs. Some network shares and mounted buckets have none.
+
+    Raises `OSError` if no file can be made there.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows, where every disk has them
+        return True
+    is_made = False
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            is_made = True
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if is_made:
+            return False
+        error.filename = str(folder)  # not that of the file that was tried
+        raise
+    return True
+
+
+def set_mode(path: Path, mode: int) -> None:
+    """Gives a path these rights. Nothing happens where the disk has none, as network shares and mounted buckets."""
+    with suppress(OSError):
+        path.chmod(mode)
 
 
 def remove_unfinished(folder: Path, paths: Collection[Path] | None = None) -> None:

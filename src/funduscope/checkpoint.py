@@ -26,7 +26,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from funduscope import graph_weights
-from funduscope.atomic import link_or_copy, replacing
+from funduscope.atomic import link_or_copy, replacing, set_mode
 from funduscope.i18n.errors import CodedError, machine_fault
 from funduscope.network.encoder import WeightsError
 from funduscope.network.joined import JoinedNetwork, build_model
@@ -129,7 +129,7 @@ def save(
         mode = stat.S_IMODE(unfinished.stat().st_mode)
         # clones: safetensors refuses tensors that share memory
         save_file({name: value.clone() for name, value in tensors.items()}, unfinished, metadata)
-        unfinished.chmod(mode)  # safetensors keeps its files from all others, whatever the umask says
+        set_mode(unfinished, mode)  # safetensors keeps its files from all others, whatever the umask says
 
 
 def embed(path: Path, model: Checkpoint) -> None:

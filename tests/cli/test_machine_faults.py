@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import builtins
 import errno
+import fcntl
 import io
 import os
 import resource
@@ -314,3 +315,35 @@ print(checkpoint.load(path).progress["epoch"])
 def test_too_many_open_files_are_a_sentence_with_a_remedy() -> None:
     for number in (errno.EMFILE, errno.ENFILE):
         assert explain(OSError(number, os.strerror(number)))[0].startswith("too many files are open: ask for fewer")
+
+
+@pytest.mark.parametrize(
+    ("verb", "remedy"),
+    [
+        ("folds", "set FUNDUSCOPE_CACHE to a folder on this machine's own disk"),
+        ("doctor", "set FUNDUSCOPE_CACHE to a folder on this machine's own disk"),
+        ("batch", "name a folder on this machine's own disk"),
+    ],
+)
+def test_a_disk_without_locks_is_one_sentence_at_once(
+    command: Command, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str, remedy: str
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "lockf", refuse)
+    monkeypatch.setenv("FUNDUSCOPE_CACHE", str(tmp_path / "cache"))
+    data, out = tmp_path / "idrid", tmp_path / "out"
+    write_idrid(data, graded=2, masked=1, width_px=300)
+    arguments: dict[str, list[object]] = {
+        "folds": ["folds", data, "--out", out / "folds.csv"],
+        "doctor": ["doctor", data, "--out", out],
+        "batch": ["batch", data, "--model", tiny, "--out", out],
+    }
+
+    code, _, err = command(*arguments[verb])
+
+    assert code == 1
+    assert len(err.splitlines()) == 1
+    assert "on a disk without file locks" in err
+    assert remedy in err

@@ -1,7 +1,7 @@
 """Drafts of corrections on this machine's disk: what was not saved survives a reload, a crash and a restart.
 
 One file for each corrected photo, named by the SHA-256 of the photo's file as it was first uploaded, in a folder that
-only its owner can open. It holds the corrections alone: neither the photo nor its name.
+only its owner can open, if the disk has such rights. It holds the corrections alone: neither the photo nor its name.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from funduscope.app.export_labels import corrections_to_json
 from funduscope.app.import_labels import corrections_from_json
 from funduscope.app.reviewed import Corrections, merged
 from funduscope.app.session import Session
-from funduscope.atomic import write_atomically
+from funduscope.atomic import set_mode, write_atomically
 
 VARIABLE: Final = "FUNDUSCOPE_DRAFTS"
 SCHEMA: Final = "funduscope-draft/1"
@@ -97,7 +97,7 @@ def _path(key: str) -> Path:
 def _write(key: str, size: tuple[int, int], corrections: Corrections) -> None:
     path = _path(key)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path.parent.chmod(0o700)
+    set_mode(path.parent, 0o700)
     draft = {"schema": SCHEMA, "width": size[0], "height": size[1]} | _in_file(corrections)
     write_atomically(path, json.dumps(draft).encode())
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from funduscope.atomic import has_locks
 from funduscope.batch.archives import ArchiveEntry
 from funduscope.batch.photo_list import KNOWN, ListedPhoto
 from funduscope.i18n.errors import CodedError, machine_fault
@@ -73,11 +74,15 @@ class StoredResult(Result):
 class Store:
     """The file of a batch. One process at a time has it open.
 
-    Raises `CodedError` with E_CONFIG if another process has it, or if it was begun with other settings.
+    Raises `CodedError` with E_CONFIG if another process has it, or if it was begun with other settings;
+    with E_DISK if the disk has no locks.
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        if not has_locks(folder):
+            says = f"{folder} is on a disk without file locks, as some network shares and mounted buckets"
+            raise CodedError("E_DISK", f"{says}: name a folder on this machine's own disk, and copy it afterwards")
         self._path = folder / FILE
         self._file = sqlite3.connect(self._path, timeout=0, isolation_level="IMMEDIATE")
         self._committed = time.monotonic()

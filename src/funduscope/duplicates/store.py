@@ -14,7 +14,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
+from funduscope.atomic import has_locks
 from funduscope.duplicates.descriptor import Descriptor
+from funduscope.i18n.errors import CodedError
 
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS photo (name BLOB PRIMARY KEY, size INTEGER, changed INTEGER, version TEXT, sha256 TEXT,
@@ -41,6 +43,8 @@ State = tuple[int, int]
 
 class Store:
     """The SQLite file; it is made where it is missing, and replaced where it is damaged.
+
+    Raises `CodedError` E_DISK if the disk has no locks.
 
     seen_by: more of the package's files, next to those that make descriptors, whose change makes a photo's row invalid.
     """
@@ -144,6 +148,9 @@ def code_version(files: tuple[str, ...]) -> str:
 
 
 def _opened(file: Path) -> sqlite3.Connection:
+    if not has_locks(file.parent):  # SQLite would wait for one
+        says = f"{file.parent} is on a disk without file locks, as some network shares and mounted buckets"
+        raise CodedError("E_DISK", f"{says}: set FUNDUSCOPE_CACHE to a folder on this machine's own disk")
     # A report that one thread made may be written by another; SQLite itself takes one thread at a time.
     store = sqlite3.connect(file, timeout=60, isolation_level=None, check_same_thread=False)
     try:

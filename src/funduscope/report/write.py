@@ -9,7 +9,6 @@ import re
 import stat
 import zipfile
 from collections.abc import Mapping
-from contextlib import suppress
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from funduscope.atomic import replacing
+from funduscope.atomic import replacing, set_mode
 from funduscope.imaging.find_photos import RESULT, listed_results, results_in
 from funduscope.imaging.photo_names import has_hash, safe_stem
 from funduscope.report.heatmap import exact_map_pictures
@@ -85,8 +84,7 @@ def _make_like(unfinished: Path, folder: Path) -> None:
     mode = stat.S_IMODE(folder.stat().st_mode) if folder.exists() else 0o777
     unfinished.mkdir(mode)
     if folder.exists():
-        with suppress(OSError):  # a file system without such rights
-            unfinished.chmod(mode)
+        set_mode(unfinished, mode)
 
 
 def to_json(found: Mapping[str, Any]) -> bytes:

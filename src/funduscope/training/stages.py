@@ -17,7 +17,7 @@ from typing import Any, Literal
 from torch import nn
 
 from funduscope import checkpoint
-from funduscope.atomic import read_json, read_lines, write_atomically, write_json
+from funduscope.atomic import must_be_writable, read_json, read_lines, write_atomically, write_json
 from funduscope.checkpoint import BEST, LAST, STAGES, Checkpoint
 from funduscope.data.case import Case
 from funduscope.data.run_folds import RunFolds
@@ -69,9 +69,12 @@ def run_recipe(
 ) -> Path:
     """`train_network`, for recipes with stages too. A stage that has ended is not repeated; one that stopped continues.
 
-    Raises `TrainingError` also if another process trains in the folder.
+    Raises `TrainingError` also if another process trains in the folder, and `OSError` before anything is learned if
+    the disk cannot do what a training needs.
     """
     train = _run_stages if recipe.stages else train_network
+    if processes.state().is_main_process:
+        must_be_writable(folder)
     with only_training(folder) if processes.state().is_main_process else nullcontext():
         return train(recipe, cases, folder, fold, start, make_validation, watch, count=count)
 
