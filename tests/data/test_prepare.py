@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pwd
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,6 +26,7 @@ from funduscope.data.prepare import (
     reader_id,
     unusable_masks,
 )
+from funduscope.i18n.errors import CodedError
 from funduscope.testing.drawn_eyes import draw_eye
 from funduscope.vocabulary import EITHER_EXUDATE
 
@@ -194,7 +196,24 @@ def test_where_the_cache_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     assert default_cache() == tmp_path / "xdg/funduscope"
     monkeypatch.setenv("XDG_CACHE_HOME", "")
-    assert default_cache() == Path("~/.cache/funduscope").expanduser()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert default_cache() == tmp_path / ".cache/funduscope"
+
+
+def test_a_user_without_a_home_is_told_to_name_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: int) -> None:
+        raise KeyError("no such user")
+
+    for name in (CACHE_VARIABLE, "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", refuse)
+    with pytest.raises(CodedError, match="set FUNDUSCOPE_CACHE"):
+        default_cache()
+
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("HOME", str(tmp_path / "file"))
+    with pytest.raises(CodedError, match="set FUNDUSCOPE_CACHE"):
+        default_cache()
 
 
 def test_another_reader_of_the_same_mask_makes_another_file(case: Case, tmp_path: Path) -> None:

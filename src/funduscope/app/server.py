@@ -8,6 +8,7 @@ import socket
 import threading
 from contextlib import suppress
 from importlib import resources
+from pathlib import Path
 from typing import Any, Final
 
 from funduscope.app import MODEL_VARIABLE
@@ -51,11 +52,12 @@ def serve(port: int | None = None, *, headless: bool = False, model: tuple[str, 
 
     port: None for the first free port from 8501 on; a given port must be free. headless: opens no browser. model: as
     `funduscope.load` takes them, empty for the shipped one. Raises `PhotoError` E_CONFIG for a port in use,
-    `ModelError` for a path that leads to no model.
+    `ModelError` for a path that leads to no model, `RuntimeError` for a user without a home folder.
     """
     from streamlit import config
     from streamlit.web import bootstrap
 
+    Path.home()  # Streamlit needs one: refused here, before an address is printed
     check_models(model)
     chosen = free_port(port)
     os.environ[MODEL_VARIABLE] = json.dumps([absolute(name) for name in model])

@@ -25,6 +25,7 @@ _EXTRAS: Final[dict[str, str]] = dict.fromkeys(_TRAINING, "train") | {
     "ray": "scale",
     **dict.fromkeys(("fastapi", "prometheus_client", "starlette", "uvicorn"), "serve"),
 }
+_NO_HOME: Final = "Could not determine home directory."  # pathlib's words
 # The base class of the command line's errors, which typer does not export.
 _USAGE_ERROR: Final = typer.BadParameter.__mro__[1]
 
@@ -48,6 +49,8 @@ def explain(error: Exception) -> tuple[str, int]:
         return f"{where}{fault.says}", NOTHING_DONE
     if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
         return "too many files are open: ask for fewer processes, or raise the limit (ulimit -n)", NOTHING_DONE
+    if isinstance(error, RuntimeError) and str(error) == _NO_HOME:
+        return "this user has no home folder: set HOME to a folder that may be written", NOTHING_DONE
     if isinstance(error, OSError):  # one of this package has no number and is a sentence
         return str(error) if error.errno is None else f"the system refused {where}{error.strerror}", NOTHING_DONE
     return f"unexpected {type(error).__name__}: {error}. --debug shows where; please report it.", NOTHING_DONE

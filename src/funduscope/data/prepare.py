@@ -24,6 +24,7 @@ from funduscope.data.case import Case, LabelError, Labels
 from funduscope.data.derived_labels import derive_labels
 from funduscope.data.masks import read_votes
 from funduscope.duplicates.store import FRAMED_BY, code_version
+from funduscope.i18n.errors import CodedError
 from funduscope.imaging.framing import CropTransform, frame
 from funduscope.imaging.photo import Photo
 from funduscope.vocabulary import AGREEING_VOTERS, CODES, EITHER_EXUDATE, LESIONS
@@ -138,10 +139,20 @@ def _to_frame(mask: np.ndarray, transform: CropTransform) -> np.ndarray:
 
 
 def default_cache() -> Path:
-    """The folder for prepared photos: FUNDUSCOPE_CACHE, otherwise the user's cache folder."""
-    named = os.environ.get(CACHE_VARIABLE)
-    base = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    return Path(named).expanduser() if named else base / "funduscope"
+    """The folder for prepared photos: FUNDUSCOPE_CACHE, otherwise the user's cache folder, which is made.
+
+    Raises `CodedError` E_DISK if the user has no home folder, or none that may be written, as in containers.
+    """
+    try:
+        if named := os.environ.get(CACHE_VARIABLE):
+            return Path(named).expanduser()
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "funduscope"
+        folder.mkdir(parents=True, exist_ok=True)
+    except (RuntimeError, OSError) as error:
+        reason = getattr(error, "strerror", None) or "there is none"
+        says = f"this user has no home folder that may be written ({reason})"
+        raise CodedError("E_DISK", f"{says}: set {CACHE_VARIABLE} to a folder that may be") from error
+    return folder
 
 
 def cached(case: Case, side_px: int, cache: Path) -> Path:
