@@ -19,11 +19,12 @@ from pathlib import Path
 
 import numpy as np
 
+from funduscope.capacity import core_count
 from funduscope.evaluation.cost import machine
 from funduscope.export.onnx_file import write_onnx
 from funduscope.imaging.framing import frame
 from funduscope.imaging.photo import Photo
-from funduscope.imaging.read_ahead import cores, read_ahead
+from funduscope.imaging.read_ahead import read_ahead
 from funduscope.inference.card import Card
 from funduscope.inference.runtime import OnnxRuntime, Runtime, TorchRuntime
 from funduscope.network.network import build
@@ -67,7 +68,7 @@ def _runtimes(encoder: str, folder: Path) -> dict[str, Runtime]:
     recipe = Recipe.load("plain", [f"encoder.name={encoder}", "encoder.weights=none"])
     network, card = build(recipe).eval(), Card.of(recipe)
     path = write_onnx(network, card, folder / f"{encoder}.onnx")
-    return {"torch": TorchRuntime(network, card, bfloat16=bfloat16("auto")), "ONNX": OnnxRuntime(path, len(cores()))}
+    return {"torch": TorchRuntime(network, card, bfloat16=bfloat16("auto")), "ONNX": OnnxRuntime(path, core_count())}
 
 
 def _pass(runtime: Runtime, views: np.ndarray, size: int) -> None:

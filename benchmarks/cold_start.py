@@ -21,6 +21,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from funduscope.capacity import core_count
+
 WIDTH_PX = 4288
 BASELINE = """
 import sys, numpy, cv2, onnxruntime, simplejpeg
@@ -148,7 +150,7 @@ def _print(costs: dict[str, list[Cost]], photo: Path, runs: int) -> None:
     with Image.open(photo) as picture:
         size = f"{picture.width}x{picture.height}, {photo.stat().st_size / 1e6:.1f} MB"
     kind = "drawn eye" if photo.name == DRAWN else photo.name
-    print(f"Machine: {_processor()}, {_cores()} cores, {platform.system()}, Python {platform.python_version()}.")
+    print(f"Machine: {_processor()}, {core_count()} cores, {platform.system()}, Python {platform.python_version()}.")
     load = f", load average {os.getloadavg()[0]:.1f} at the end" if hasattr(os, "getloadavg") else ""
     print(f"Photo: {kind} ({size}). {runs} runs after a warm-up; min / median / max{load}.")
     print()
@@ -180,11 +182,6 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine() or "unknown processor"
-
-
-def _cores() -> int:
-    """Cores that this process may use, which can be fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ turn with the others in the same minutes: compare machines by those.
 from __future__ import annotations
 
 import argparse
-import os
 import platform
 import statistics
 import sys
@@ -26,6 +25,7 @@ import onnxruntime
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from funduscope.capacity import core_count
 from funduscope.network.routing import SharedExperts, traced
 from funduscope.settings import Experts
 
@@ -172,8 +172,7 @@ def _processor() -> str:
         for line in about.read_text(errors="replace").splitlines():
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
-    cores = os.cpu_count() or 1
-    return f"{platform.processor() or platform.machine() or 'unknown processor'}, {cores} cores"
+    return f"{platform.processor() or platform.machine() or 'unknown processor'}, {core_count()} cores"
 
 
 if __name__ == "__main__":

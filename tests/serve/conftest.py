@@ -109,7 +109,8 @@ def running(folder: Path, *options: object) -> Iterator[Service]:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=errors,
-            env=os.environ | {"TMPDIR": str(temporary)},
+            # A platform sets WEB_CONCURRENCY for others: it must not end the service.
+            env=os.environ | {"TMPDIR": str(temporary), "WEB_CONCURRENCY": "auto"},
         )
         service = Service(process, folder / "log", temporary)
         try:

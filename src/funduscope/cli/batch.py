@@ -35,7 +35,10 @@ def batch(
     processes: Annotated[
         Optional[int],  # noqa: UP045
         typer.Option(
-            help="Processes that read. Default: one per core; two on a GPU.", min=1, max=MAX_PROCESSES, metavar="N"
+            help="Processes that read. Default: one per core if there is memory; two on a GPU.",
+            min=1,
+            max=MAX_PROCESSES,
+            metavar="N",
         ),
     ] = None,
     ray: Annotated[str, typer.Option(help="Read on this Ray cluster, not in local processes.", metavar="ADDRESS")] = "",
@@ -107,11 +110,13 @@ def _print_counts(photos: Mapping[str, int], out: Path) -> None:
 
 def _shares(processes: int | None, threads: int | None, *, on_gpu: bool, on_cluster: bool) -> tuple[int, int]:
     """How many processes read, and the threads of each, where a user leaves one or both to this machine."""
-    from funduscope.imaging.read_ahead import cores
+    from funduscope.capacity import READER_BYTES, core_count, worker_count
 
-    usable = len(cores())
-    processes = processes or (2 if on_gpu else max(1, min(MAX_PROCESSES, usable // (threads or 1))))
-    return processes, threads or (1 if on_cluster else max(1, usable // processes))
+    cores = core_count()
+    if processes is None:
+        by_cores = max(1, min(MAX_PROCESSES, cores // (threads or 1)))
+        processes = 2 if on_gpu else min(by_cores, worker_count(READER_BYTES))
+    return processes, threads or (1 if on_cluster else max(1, cores // processes))
 
 
 class _Lines:

@@ -62,6 +62,7 @@ def predict(
     others are read. A photo that cannot be graded, or that is no fundus photo, is refused: a result without a grade.
     With --force it is graded all the same, and marked as not to be trusted.
     """
+    from funduscope.capacity import thread_limit
     from funduscope.cli.predict_photos import predict_all
     from funduscope.cli.terminal import complain, note_system_files
     from funduscope.imaging.find_photos import find_photos
@@ -81,7 +82,7 @@ def predict(
     if not paths:
         complain(f"no photo was found in {', '.join(map(str, photos))}: expected JPEG, PNG, TIFF or DICOM files")
         return 1
-    if threads:
+    if threads := threads or thread_limit():
         import cv2
 
         cv2.setNumThreads(threads)

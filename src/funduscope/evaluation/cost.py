@@ -24,10 +24,10 @@ import cv2
 import numpy as np
 from torch.utils.flop_counter import FlopCounterMode
 
+from funduscope.capacity import core_count
 from funduscope.imaging.demo_photo import demo_photo
 from funduscope.imaging.framing import frame
 from funduscope.imaging.photo import Photo
-from funduscope.imaging.read_ahead import cores
 from funduscope.inference.card import Card
 from funduscope.inference.predictor import Predictor
 from funduscope.inference.runtime import ModelError, Outputs, TorchRuntime
@@ -281,7 +281,7 @@ def _medians(taken: Sequence[tuple[float, float]]) -> tuple[float, float]:
 
 def machine() -> str:
     """The machine's class: processor, usable cores, system; nothing that identifies it."""
-    return f"{_processor()}, {len(cores())} cores, {platform.system()}, Python {platform.python_version()}"
+    return f"{_processor()}, {core_count()} cores, {platform.system()}, Python {platform.python_version()}"
 
 
 def _processor() -> str:

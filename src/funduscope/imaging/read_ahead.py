@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
+
+from funduscope.capacity import core_count
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -18,7 +19,7 @@ def read_ahead(items: Iterable[T], read: Callable[[T], R], ahead: int = 1) -> It
     As many threads read as there are cores, `ahead` at most. The items themselves are taken in the caller's thread.
     What `read` raises is raised in place of that item.
     """
-    with ThreadPoolExecutor(min(ahead, len(cores())), "read-ahead") as pool:
+    with ThreadPoolExecutor(min(ahead, core_count()), "read-ahead") as pool:
         waiting: deque[tuple[T, Future[R]]] = deque()
         for item in items:
             waiting.append((item, pool.submit(read, item)))
@@ -28,10 +29,3 @@ def read_ahead(items: Iterable[T], read: Callable[[T], R], ahead: int = 1) -> It
         while waiting:
             first, result = waiting.popleft()
             yield first, result.result()
-
-
-def cores() -> list[int]:
-    """The processor cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))

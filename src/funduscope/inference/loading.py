@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import overload
 
+from funduscope.capacity import core_count
 from funduscope.inference.card import Card
 from funduscope.inference.ensemble import Ensemble
 from funduscope.inference.model_scores import ENDING, measured
@@ -219,8 +220,7 @@ def _torch_runtime(path: Path, threads: int, device: Device) -> TorchRuntime:
             "funduscope, or export it where that is installed and name the ONNX file.",
         ) from error
     cuda = use_cuda(device, torch.cuda.is_available(), "torch finds no GPU")
-    if threads:
-        torch.set_num_threads(threads)
+    torch.set_num_threads(threads or min(torch.get_num_threads(), core_count()))
     digest = digest_of(path, _exported(path))
     loaded = checkpoint.load(path)
     if not loaded.card:

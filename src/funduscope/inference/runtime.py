@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, get_args
 import numpy as np
 
 from funduscope.atomic import file_sha256
+from funduscope.capacity import thread_limit
 from funduscope.i18n.errors import CodedError
 from funduscope.inference.card import Card
 from funduscope.vocabulary import View
@@ -195,7 +196,7 @@ class OnnxRuntime:
         )
         self.sha256 = digest_of(path, wanted)
         options = session_options()
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = threads or thread_limit()
         # The two views differ in size: a memory pattern planned for one only costs time in the other.
         options.enable_mem_pattern = False
         # Without the arena, which never frees the close view's largest maps: a tenth more time, a tenth less memory.

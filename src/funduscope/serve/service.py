@@ -173,6 +173,7 @@ async def _serve(
         backlog=_BACKLOG,
         limit_concurrency=CONNECTIONS,
         timeout_keep_alive=_KEEP_ALIVE_S,
+        workers=1,  # not as many as WEB_CONCURRENCY, which is for others, asks for
         timeout_graceful_shutdown=math.ceil(limits.deadline_s),
     )
     await ReloadingServer(config, workers).serve(sockets=[listening])

@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
+from funduscope.capacity import thread_limit
 from funduscope.freed_memory import keep_freed_memory
 from funduscope.i18n.errors import PHOTO_FAULT, code_and_sentence
 from funduscope.imaging.demo_photo import demo_photo
@@ -81,11 +82,11 @@ def _load(settings: dict[str, Any]) -> Model:
     """The model, once it has answered in every form, so that no client waits for an import."""
     from funduscope.inference.loading import load
 
-    if settings["threads"]:
+    if threads := settings["threads"] or thread_limit():
         import cv2
 
-        cv2.setNumThreads(settings["threads"])
-    model = load(settings["model"] or None, threads=settings["threads"], device=settings["device"])
+        cv2.setNumThreads(threads)
+    model = load(settings["model"] or None, threads=threads, device=settings["device"])
     demo = demo_photo().read_bytes()
     answered = AnswerSource(model(demo), demo)
     for media in FORMATS.keys() - {DICOM}:

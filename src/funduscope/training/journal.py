@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import os
 import platform
 import sys
 import threading
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor
 
 from funduscope.atomic import read_lines, replacing, write_atomically
+from funduscope.capacity import core_count
 from funduscope.data.case import Case
 from funduscope.data.prepare import CHANNELS
 from funduscope.recipe import Recipe
@@ -179,7 +179,7 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "system": platform.system(),
         "machine": platform.machine(),
-        "cpus": os.cpu_count(),
+        "cpus": core_count(),
         "packages": versions,
     }
 

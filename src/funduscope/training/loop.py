@@ -25,9 +25,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
 
 from funduscope import checkpoint
+from funduscope.capacity import READER_BYTES, worker_count
 from funduscope.checkpoint import BEST, LAST
 from funduscope.data.case import Case
-from funduscope.imaging.read_ahead import cores
 from funduscope.network.network import Network
 from funduscope.network.routing import ExpertUsage, Gate, routing_loss_of, routing_sums
 from funduscope.progress import Progress, no_progress
@@ -87,7 +87,7 @@ class Loop:
         self.device = self.accelerator.device
         self.batches = EpochBatches(cases, recipe, rank, count)
         self.steps_each = steps_each(cases, recipe)
-        workers = min(-(-settings.workers // processes.local_count()), len(cores()))
+        workers = min(-(-settings.workers // processes.local_count()), worker_count(READER_BYTES))
         self.loader = DataLoader(
             Samples(files, recipe),
             batch_sampler=self.batches,

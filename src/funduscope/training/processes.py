@@ -10,6 +10,7 @@ A process is bound to its own cores: two processes whose threads share cores slo
 from __future__ import annotations
 
 import contextlib
+import math
 import multiprocessing
 import os
 import signal
@@ -30,10 +31,10 @@ import torch.distributed as dist
 from accelerate import PartialState
 from torch import Tensor, nn
 
+from funduscope.capacity import TRAINING_BYTES, allowed_cores, core_count, worker_count
 from funduscope.duplicates.process_pool import end_with_parent, ignoring_interrupts
 from funduscope.freed_memory import NO_LIMIT, keep_freed_memory
 from funduscope.i18n.errors import SHARED_MEMORY, CodedError, machine_fault
-from funduscope.imaging.read_ahead import cores
 from funduscope.progress import Progress, no_progress
 from funduscope.training import TrainingError
 
@@ -190,10 +191,12 @@ def run(count: int, work: Callable[[Any, Watch], T], job: Any, watch: Watch) -> 
     ended then.
     """
     context = multiprocessing.get_context("spawn")
-    port, mine = _free_port(), cores()
+    port, cores = _free_port(), allowed_cores()
+    n_threads = math.ceil(core_count() / count)
     pipes = [context.Pipe(duplex=False) for _ in range(count)]
+    shares = [_slice(cores, rank, count) for rank in range(count)]
     children = [
-        context.Process(target=_child, args=(rank, count, port, _slice(mine, rank, count), writer, work, job))
+        context.Process(target=_child, args=(rank, count, port, shares[rank], n_threads, writer, work, job))
         for rank, (_, writer) in enumerate(pipes)
     ]
     try:
@@ -224,7 +227,14 @@ def _slice(every: list[int], rank: int, count: int) -> list[int]:
 
 
 def _child(
-    rank: int, count: int, port: int, own: list[int], pipe: Connection, work: Callable[[Any, Watch], Any], job: Any
+    rank: int,
+    count: int,
+    port: int,
+    own: list[int],
+    n_threads: int,
+    pipe: Connection,
+    work: Callable[[Any, Watch], Any],
+    job: Any,
 ) -> None:
     """The life of one process: its cores, its place among the others, the work, and a last word to the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent ends them
@@ -233,9 +243,10 @@ def _child(
     keep_freed_memory(NO_LIMIT)
     with contextlib.suppress(AttributeError, OSError):  # not on every system, and no fault where it is refused
         os.sched_setaffinity(0, own)
-    torch.set_num_threads(len(own))
+    n_threads = min(n_threads, len(own))
+    torch.set_num_threads(n_threads)
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
-    place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": len(own)}
+    place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": n_threads}
     os.environ |= {name: str(value) for name, value in place.items()}
     send: Callable[[Any], None] = pipe.send if rank == 0 else lambda _: None
 
@@ -332,10 +343,11 @@ def _why(children: Sequence[SpawnProcess]) -> str:
 
 
 def candidates(batch: int) -> list[int]:
-    """Numbers of processes worth a try: the number of GPUs; without any, powers of two up to the number of cores.
+    """Numbers of processes worth a try: the number of GPUs; without any, powers of two up to the number of cores,
+    as far as there is memory.
 
     Each process needs at least two samples of a batch, for batch norm.
     """
     gpus = torch.cuda.device_count()
-    most = min(gpus or len(cores()), max(batch // 2, 1))
+    most = min(gpus or worker_count(TRAINING_BYTES), max(batch // 2, 1))
     return [most] if gpus else [count for count in (1, 2, 4, 8) if count <= most]

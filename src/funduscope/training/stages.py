@@ -14,10 +14,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from torch import nn
 
 from funduscope import checkpoint
 from funduscope.atomic import must_be_writable, read_json, read_lines, write_atomically, write_json
+from funduscope.capacity import core_count
 from funduscope.checkpoint import BEST, LAST, STAGES, Checkpoint
 from funduscope.data.case import Case
 from funduscope.data.run_folds import RunFolds
@@ -75,6 +77,7 @@ def run_recipe(
     train = _run_stages if recipe.stages else train_network
     if processes.state().is_main_process:
         must_be_writable(folder)
+    torch.set_num_threads(min(torch.get_num_threads(), core_count()))
     with only_training(folder) if processes.state().is_main_process else nullcontext():
         return train(recipe, cases, folder, fold, start, make_validation, watch, count=count)
 
