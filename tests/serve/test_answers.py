@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import email
 import email.policy
 import io
@@ -21,6 +22,7 @@ from funduscope.i18n.errors import HTTP_STATUS
 from funduscope.report.write import findings_schema
 from funduscope.serve.answer_formats import DICOM, FHIR, JSON, ZIP, choose
 from funduscope.serve.limits import RefusalError
+from funduscope.serve.wrapped_photos import TAKEN
 from funduscope.testing.drawn_eyes import draw_eye
 
 CHARSET = {"content-type": "multipart/form-data; boundary=x; charset=punycode"}
@@ -155,6 +157,31 @@ def test_a_request_that_cannot_be_answered_has_a_code(
         answer = client.request(method, path, **given)
     assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
     assert answer.headers["x-request-id"] == answer.json()["request"]
+
+
+def test_a_photo_in_another_wrapping_is_told_what_is_taken(service: Service, eye: bytes) -> None:
+    encoded = base64.b64encode(eye)
+    related = b"--x\r\nContent-Type: application/dicom\r\n\r\n" + bytes(128) + b"DICM" + b"\r\n--x--\r\n"
+    requests = {
+        "JSON": {"json": {"image": encoded.decode()}},
+        "base64": {"content": encoded},
+        "as base64": {"content": b"data:image/png;base64," + encoded},
+        "encoded as base64": {"files": {"photo": ("eye.png", base64.encodebytes(eye))}},
+        "multipart/related": {
+            "content": related,
+            "headers": {"content-type": 'multipart/related; type="application/dicom"; boundary=x'},
+        },
+    }
+    with service.client() as client:
+        answers = {name: client.post("/v1/findings", **given) for name, given in requests.items()}
+        mislabeled = client.post("/v1/findings", content=eye, headers={"content-type": "application/json"})
+
+    for name, answer in answers.items():
+        error = answer.json()["error"]
+        assert (answer.status_code, error["code"]) == (415, "E_FORMAT")
+        assert name in error["says"]
+        assert TAKEN in error["says"]
+    assert mislabeled.status_code == 200
 
 
 def test_a_form_that_was_cut_off_is_not_said_to_lack_a_file(service: Service) -> None:

@@ -27,6 +27,7 @@ from funduscope.serve.openapi_document import DESCRIPTION, FINDINGS, HEALTH, MET
 from funduscope.serve.request_gate import GONE, RequestGate, record_of, refusal_response, unexpected_error
 from funduscope.serve.service_metrics import CONTENT_TYPE, ServiceMetrics
 from funduscope.serve.workers import Job, Workers
+from funduscope.serve.wrapped_photos import check_unwrapped
 from funduscope.version import __version__
 
 _MAX_NAME_LENGTH: Final = 255
@@ -147,8 +148,13 @@ def _add_findings(app: FastAPI, workers: Workers, limits: ServiceLimits) -> None
 
 
 async def _upload(request: Request, body: bytes) -> Upload:
-    """The photo of a request: its body, or the one file of the form that the body is."""
-    if not request.headers.get("content-type", "").strip().lower().startswith("multipart/form-data"):
+    """The photo of a request: its body, or the one file of the form that the body is.
+
+    Raises `RefusalError` for a form that cannot be read, and for a photo in another wrapping.
+    """
+    media_type = request.headers.get("content-type", "").strip().lower()
+    if not media_type.startswith("multipart/form-data"):
+        check_unwrapped(body, media_type)
         return Upload(body, None)
 
     async def pieces() -> AsyncIterator[bytes]:
@@ -161,7 +167,7 @@ async def _upload(request: Request, body: bytes) -> Upload:
     except (MultiPartException, UnicodeError) as error:  # the latter of a charset that decodes no names
         why = error.message.rstrip(".") if isinstance(error, MultiPartException) else "its charset is of no use"
         raise RefusalError(
-            "E_REQUEST", f"the form cannot be read ({why}); expected one file in it, the photo"
+            "E_REQUEST", f"the form cannot be read ({why}); expected one file in it, the photo as it is, and no text"
         ) from None
     files = [one for _, one in form.multi_items() if not isinstance(one, str)]
     if not files:
@@ -171,7 +177,9 @@ async def _upload(request: Request, body: bytes) -> Upload:
             raise RefusalError("E_REQUEST", "the form was cut off before its last boundary: send it again")
         raise RefusalError("E_REQUEST", "the form has no file; expected one, the photo")
     name = re.split(r"[/\\]", files[0].filename or "")[-1][-_MAX_NAME_LENGTH:]
-    return Upload(await files[0].read(), name or None)
+    content = await files[0].read()
+    check_unwrapped(content)
+    return Upload(content, name or None)
 
 
 async def _unless_gone(request: Request, workers: Workers, job: Job) -> tuple[dict[str, Any], bytes]:
