@@ -39,7 +39,8 @@ def given(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     monkeypatch.setattr("funduscope.batch.run.run_batch", run_batch)
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
-    monkeypatch.setattr("funduscope.imaging.read_ahead.cores", lambda: list(range(12)))
+    monkeypatch.setattr("funduscope.capacity.core_count", lambda: 12)
+    monkeypatch.setattr("funduscope.capacity._memory_bytes", lambda: 10**11)
     return asked
 
 
@@ -82,6 +83,14 @@ def test_each_process_has_its_share_of_the_cores(
 ) -> None:
     assert command("batch", tmp_path, "--out", tmp_path / "out", *options)[0] == 0
     assert (given["processes"], given["threads"]) == shares
+
+
+def test_no_more_processes_read_than_there_is_memory_for(
+    command: Command, given: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("funduscope.capacity._memory_bytes", lambda: 2 * 10**9)
+    assert command("batch", tmp_path, "--out", tmp_path / "out")[0] == 0
+    assert (given["processes"], given["threads"]) == (4, 3)
 
 
 @pytest.mark.parametrize(("provider", "shares"), [("CUDA", (2, 6)), ("CPU", (12, 1))])
