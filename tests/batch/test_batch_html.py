@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from funduscope.batch.batch_html import page
+from funduscope.batch.batch_html import PagePatients, page
+from funduscope.batch.patients import patient_rows
 from funduscope.batch.photo_list import ListedPhoto
 from funduscope.batch.reader import ReadingSettings
-from funduscope.batch.store import Result, Store
+from funduscope.batch.store import Result, Store, StoredResult
 from funduscope.cli.main import main
 
 
@@ -36,6 +37,22 @@ def test_the_page_names_patients_cameras_failures_and_the_least_certain(
     assert all(word in text for word in ("Anna", "Camera 1", "2026-01-03", "E_NOT_FOUND", "a &lt;b&gt;.png"))
     assert "a <b>" not in text
     assert not [path for path in out.iterdir() if b"do-not-copy" in path.read_bytes()]
+
+
+def test_every_eye_that_cannot_be_read_is_listed_first_with_the_reason(tmp_path: Path) -> None:
+    found = {"gradable": {"ok": False, "advice": "refuse", "reasons": [{"code": "TOO_DARK", "says": "It is dark."}]}}
+    photos = [
+        StoredResult(f"{number}.jpg", "refused", found=found, place=f"{number}.jpg", known={"patient": f"P{number:02}"})
+        for number in range(30)
+    ]
+    patients = PagePatients()
+    assert len(list(patients.noting(patient_rows(photos)))) == 30
+    with closing(Store(tmp_path, {})) as store:
+        counts = {"given": 30, "read": 0, "refused": 30, "failed": 0}
+        text = page(store, counts, {"name": "m", "version": "1", "sha256": "0" * 64}, patients)
+    to_retake = text.partition("Take these photos again now")[2].partition("Who must be seen first")[0]
+    assert [f"P{number:02}" in to_retake for number in range(30)] == [True] * 30
+    assert to_retake.count("It is dark.") == 30
 
 
 def _read(number: int, camera: str, date: str, brightness: float, distance: float) -> tuple[ListedPhoto, Result]:
@@ -68,7 +85,7 @@ def test_the_page_counts_refusals_shows_drift_and_names_the_hundred_least_certai
         for one, result in photos:
             store.put(one.place, [result])
         counts = {"given": 112, "read": 110, "refused": 1, "failed": 1}
-        text = page(store, counts, {"name": "m", "version": "1", "sha256": "0" * 64}, [], "files")
+        text = page(store, counts, {"name": "m", "version": "1", "sha256": "0" * 64}, PagePatients(), "files")
     assert "The same file" not in text
     assert _row(text, "Old", "2026-01-02")[:5] == ["60", "0 %", "0 %", "1", "100"]
     assert _row(text, "Old", "2026-01-03")[:5] == ["50", "0 %", "100 %", "3", "50"]
@@ -89,7 +106,7 @@ def test_of_many_days_the_latest_are_shown_and_the_page_says_so(tmp_path: Path) 
         for one, result in photos:
             store.put(one.place, [result])
         counts = {"given": len(photos), "read": len(photos), "refused": 0, "failed": 0}
-        text = page(store, counts, {"name": "m", "version": "1", "sha256": "0" * 64}, [])
+        text = page(store, counts, {"name": "m", "version": "1", "sha256": "0" * 64}, PagePatients())
     assert "The latest days alone, 400 rows" in text
     for camera in "AB":
         assert _row(text, camera, days[-1])[0] == "1"
@@ -104,7 +121,7 @@ def test_a_file_in_several_places_is_named_those_of_several_patients_first(tmp_p
         for place, (_, content) in names.items():
             store.put(place, [Result(place, "read", found={"photo": {"sha256": content * 64}})] * 2)  # of two frames
         counts = dict.fromkeys(("given", "read", "refused", "failed"), 0)
-        text = page(store, counts, {"name": "m", "version": "1", "sha256": "0" * 64}, [])
+        text = page(store, counts, {"name": "m", "version": "1", "sha256": "0" * 64}, PagePatients())
     assert _row(text, "2", "2") == ["c.jpg", "d.jpg"]
     assert _row(text, "3", "1") == ["a.jpg", "f.jpg"]
     assert text.index(">d.jpg<") < text.index(">f.jpg<")
@@ -118,5 +135,5 @@ def test_a_file_in_several_places_without_patients_is_of_as_many_as_places(tmp_p
         for place in names:
             store.put(place, [Result(place, "read", found={"photo": {"sha256": "1" * 64}})] * 2)  # of two frames
         counts = dict.fromkeys(("given", "read", "refused", "failed"), 0)
-        text = page(store, counts, {"name": "m", "version": "1", "sha256": "0" * 64}, [])
+        text = page(store, counts, {"name": "m", "version": "1", "sha256": "0" * 64}, PagePatients())
     assert _row(text, "4", "3") == ["a.jpg", "d.jpg"]

@@ -1,8 +1,11 @@
-"""batch.html: what a batch found and what it refused, how its photos drift, and which answers are least certain."""
+"""batch.html: whose photos to take again, what a batch found and what it refused, how its photos drift, and which
+answers are least certain."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -10,8 +13,12 @@ from funduscope.batch.columns import files_place
 from funduscope.batch.reader import MEASURES
 from funduscope.batch.store import Store
 from funduscope.inference.ood import FAR_PERCENTILE
+from funduscope.inference.worklist import STATES, State
 from funduscope.report.html_frame import render
 from funduscope.vocabulary import DME_RISKS, GRADES
+
+SHOWN_PATIENTS: Final = 20
+"""Patients in the table of who must be seen first. Those with an eye that cannot be read are all listed."""
 
 MAX_UNCERTAIN: Final = 100
 """Photos that are named on the page."""
@@ -35,23 +42,52 @@ MEANINGS: Final = (
 """Headings of the columns of drift, with what they mean."""
 
 
+@dataclass
+class PagePatients:
+    """What the page shows of the patients' table."""
+
+    first: list[dict[str, Any]] = field(default_factory=list)
+    """The first rows."""
+
+    unread: list[dict[str, Any]] = field(default_factory=list)
+    """A row for each eye without a photo that can be graded, with its patient."""
+
+    counts: Counter[State] = field(default_factory=Counter)
+    """How many patients are in each state."""
+
+    def noting(self, rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Passes the rows on, and keeps what the page shows."""
+        for row in rows:
+            if len(self.first) < SHOWN_PATIENTS:
+                self.first.append(row)
+            for eye in row["unread"]:
+                self.unread.append({name: row[name] for name in ("patient", "visit", "urgency")} | eye)
+            self.counts[row["urgency"]] += 1
+            yield row
+
+
 def page(
     store: Store,
     counts: Mapping[str, int],
     model: Mapping[str, str],
-    patients: Sequence[Mapping[str, Any]],
+    patients: PagePatients,
     files: str = "",
 ) -> str:
     """The page as text of one self-contained HTML file, the same for the same results.
 
-    counts: photos given, read, refused and failed. model: its name, version and sha256. patients: the first rows of the
-    patients' table. files: the folder of photos' reports, next to the page, to which photos are linked.
+    counts: photos given, read, refused and failed. model: its name, version and sha256. files: the folder of photos'
+    reports, next to the page, to which photos are linked.
     """
     drift = list(_drift(store))
+    unread = [eye | {"link": _link(files, *eye["report"])} for eye in patients.unread]
+    first = [row | {"link": _link(files, *row["decided"]) if row["decided"] else ""} for row in patients.first]
     values = {
         "counts": counts,
         "model": model,
-        "patients": [{**row, "link": _link(files, *row["decided"]) if row["decided"] else ""} for row in patients],
+        "patients": first,
+        "patient_counts": [(state, patients.counts[state]) for state in STATES if patients.counts[state]],
+        "to_retake": [eye for eye in unread if eye["state"] == "retake"],
+        "to_examine": [eye for eye in unread if eye["state"] == "examine"],
         "grades": _shares(store, "predicted_grade", GRADES),
         "risks": _shares(store, "dme.risk", DME_RISKS),
         "urgencies": _counted(store, _FOUND.format("advice.urgency"), "state = 'read'"),

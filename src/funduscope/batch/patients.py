@@ -1,78 +1,35 @@
-"""A row per patient and visit: the worst of both eyes, who must be seen first at the top.
-
-An eye's grade is the higher of the model's and of what the outlined lesions support, over all of its photos; so is its
-macular edema risk. A model may answer one of them alone, or outline lesions only. An eye with no photo that can be read
-and graded is named, since no answer of the other eye speaks for it.
-"""
+"""A row per patient and visit: the worst of both eyes, who must be seen first at the top."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from pathlib import PurePath
 from typing import Any, Final
 
 from funduscope.batch.columns import PROBABILITY, Column, Kind, side_conflict
 from funduscope.batch.store import StoredResult
-from funduscope.inference.rules import more_careful, with_rules
 from funduscope.inference.stated import undisputed_eye
+from funduscope.inference.worklist import (
+    EYES,
+    Eye,
+    PhotoAnswer,
+    State,
+    answer_of,
+    decisive,
+    is_referred,
+    open_eyes,
+    order,
+    patient_state,
+    reasons_to_retake,
+)
 
-PRIORITIES: Final = ("urgent", "soon", "retake", "person", "routine")
-"""From who must be seen first. retake: nothing found, but an eye without a photo that can be graded; person: nothing
-found, but an eye with none but photos that a person should grade."""
+EYE_NAMES: Final = (*EYES, "other")
+"""other: photos of which neither the table nor the model says which eye they show, or of which the file contradicts the
+model."""
 
-EYES: Final = ("right", "left")
-
-
-@dataclass
-class Eye:
-    """photos: how many. graded: how many could be; a refused photo that was answered all the same is none of them.
-    believed: how many of these the model may grade alone. answered: how many the model said anything of: grade, edema
-    risk or lesions. grade, dme: the worst, None if nothing tells; decided_by: the photo that shows it; decided: its
-    place, name and code. chance: of a grade that is referred, None of a model without grades."""
-
-    photos: int = 0
-    graded: int = 0
-    believed: int = 0
-    answered: int = 0
-    grade: int | None = None
-    dme: int | None = None
-    decided_by: str | None = None
-    decided: tuple[str, str, str | None] | None = None
-    urgency: str = "routine"
-    chance: float | None = None
-    because: list[str] = field(default_factory=list)
-
-    def add(self, one: StoredResult) -> None:
-        self.photos += 1
-        found = one.found or {}
-        advice = found.get("advice")
-        if one.state != "read" or advice is None:
-            return
-        referral = (found.get("headline") or {}).get("referral") or {}
-        is_poor = (found.get("gradable") or {}).get("advice") in ("refuse", "retake")
-        is_graded = not is_poor and referral.get("code") != "NO_REFERRAL_RETAKE"
-        self.graded += is_graded
-        self.believed += is_graded and referral.get("code") != "NO_REFERRAL_PERSON"
-        grade, risk = with_rules(found)
-        chance = (found.get("referable") or {}).get("probability")
-        urgency = advice.get("urgency") or ("soon" if advice.get("refer") else "routine")
-        if not self.answered or _order(urgency, grade, risk, chance) < self.order:
-            self.decided_by, self.decided = _named(one), (one.place, one.name, one.code)
-            self.urgency, self.chance = urgency, chance
-            self.because = [note["code"] for note in advice.get("because") or ()]
-        self.answered += 1
-        self.grade, self.dme = more_careful(grade, self.grade), more_careful(risk, self.dme)
-
-    @property
-    def order(self) -> tuple[float, ...]:
-        """By which the worst of several eyes is the least."""
-        return _order(self.urgency, self.grade, self.dme, self.chance)
-
-
-def _order(urgency: str, grade: int | None, risk: int | None, chance: float | None) -> tuple[float, ...]:
-    return PRIORITIES.index(urgency), -(grade or 0), -(risk or 0), -(chance or 0.0)
+OPEN_STATES: Final[tuple[State, ...]] = ("retake", "examine", "person")
+"""Each has a column of the eyes that are in it."""
 
 
 def _column(name: str, kind: Kind = "text", unit: str = "") -> Column:
@@ -82,15 +39,15 @@ def _column(name: str, kind: Kind = "text", unit: str = "") -> Column:
 PATIENT_COLUMNS: Final = (
     *(_column(name) for name in ("patient", "visit", "date", "urgency")),
     _column("refer", "bool"),
-    *(_column(f"{eye}_{name}", "int") for eye in (*EYES, "other") for name in ("grade", "dme")),
+    *(_column(f"{eye}_{name}", "int") for eye in EYE_NAMES for name in ("grade", "dme")),
     _column("referable_probability", "float", PROBABILITY),
-    *(_column(name) for name in ("decided_by", "because", "ungradable_eyes", "person_eyes")),
+    *(_column(name) for name in ("decided_by", "because")),
+    *(_column(f"{state}_eyes") for state in OPEN_STATES),
     _column("side_conflicts"),
     *(_column(name, "int") for name in ("photos", "failed")),
 )
-"""other: photos of which neither the table nor the model says which eye they show, or of which the file contradicts the
-model. ungradable_eyes: those that have photos, of which none can be graded. person_eyes: those of which a
-person should grade every photo that can be. side_conflicts: the photos that show another eye than the
+"""retake_eyes: those of which a photo is to be taken again. examine_eyes: those of which it was, in vain. person_eyes:
+those of which a person should grade every photo that can be. side_conflicts: the photos that show another eye than the
 table, or their own file, says."""
 
 
@@ -105,9 +62,9 @@ def patient_rows(results: Iterable[StoredResult]) -> Iterator[dict[str, Any]]:
 
 def sorting_key(row: dict[str, Any]) -> tuple[Any, ...]:
     """Who must be seen first: by urgency, then the worst grade and risk, then the chance that there is something."""
-    grade = max(row[f"{eye}_grade"] or 0 for eye in (*EYES, "other"))
-    risk = max(row[f"{eye}_dme"] or 0 for eye in (*EYES, "other"))
-    return (*_order(row["urgency"], grade, risk, row["referable_probability"]), row["patient"], row["visit"])
+    grade = max(row[f"{eye}_grade"] or 0 for eye in EYE_NAMES)
+    risk = max(row[f"{eye}_dme"] or 0 for eye in EYE_NAMES)
+    return (*order(row["urgency"], grade, risk, row["referable_probability"]), row["patient"], row["visit"])
 
 
 def _patient_and_visit(one: StoredResult) -> tuple[str, str]:
@@ -116,32 +73,63 @@ def _patient_and_visit(one: StoredResult) -> tuple[str, str]:
 
 
 def _row(patient: str, visit: str, photos: list[StoredResult]) -> dict[str, Any]:
-    eyes = {name: Eye() for name in (*EYES, "other")}
-    for one in photos:
-        eyes[_eye(one)].add(one)
-    answered = [eye for eye in eyes.values() if eye.answered]
-    worst = min(answered, key=lambda eye: eye.order, default=Eye())
-    both = all(eyes[name].graded for name in EYES)  # then a photo of an unknown eye hides neither
-    ungradable = [name for name, eye in eyes.items() if eye.photos and not eye.graded and not both]
-    both = all(eyes[name].believed for name in EYES)
-    by_person = [name for name, eye in eyes.items() if eye.graded and not eye.believed and not both]
-    failed = sum(one.state == "failed" for one in photos)
-    urgency = worst.urgency
-    if urgency == "routine":
-        urgency = "retake" if ungradable or not answered else "person" if by_person else "routine"
-    row: dict[str, Any] = {"patient": patient, "visit": visit, "urgency": urgency}
-    row["date"] = max(((one.known or {}).get("date") or "" for one in photos), default="") or None
-    row["refer"] = worst.urgency != "routine" if answered else None
+    """A patient's row. `decided` and `unread` are for the page, and no columns."""
+    answers: dict[str, list[PhotoAnswer]] = {name: [] for name in EYE_NAMES}
+    for photo in photos:
+        answers[_eye(photo)].append(answer_of(photo, photo.found))
+    eyes = {name: Eye(given) for name, given in answers.items()}
+    states, state = open_eyes(eyes), patient_state(eyes)
+
+    row: dict[str, Any] = {"patient": patient, "visit": visit, "urgency": state}
+    row["date"] = max(((photo.known or {}).get("date") or "" for photo in photos), default="") or None
+    row["refer"] = is_referred(state)
     for name, eye in eyes.items():
-        row[f"{name}_grade"], row[f"{name}_dme"] = eye.grade, eye.dme
-    row["referable_probability"] = worst.chance
-    row["decided_by"], row["decided"], row["because"] = worst.decided_by, worst.decided, " ".join(worst.because)
-    if not answered and (refused := next((one for one in photos if one.state == "refused"), None)):
-        row["decided_by"], row["decided"] = _named(refused), (refused.place, refused.name, refused.code)
-    row["ungradable_eyes"] = " ".join(ungradable)
-    row["person_eyes"] = " ".join(by_person)
-    row["side_conflicts"] = " ".join(_named(one) for one in photos if side_conflict(one))
-    return row | {"photos": len(photos), "failed": failed}
+        row[f"{name}_grade"], row[f"{name}_dme"] = eye.grade, eye.risk
+
+    worst = decisive(answer for given in answers.values() for answer in given)
+    row["referable_probability"] = None if worst is None else worst.chance
+    row |= _decision(photos, worst)
+    for open_state in OPEN_STATES:
+        row[f"{open_state}_eyes"] = " ".join(name for name in states if states[name] == open_state)
+    row["unread"] = _unread(eyes, states)
+    row["side_conflicts"] = " ".join(_named(photo) for photo in photos if side_conflict(photo))
+    row["photos"] = len(photos)
+    row["failed"] = sum(photo.state == "failed" for photo in photos)
+    return row
+
+
+def _decision(photos: Iterable[StoredResult], worst: PhotoAnswer | None) -> dict[str, Any]:
+    """The photo that decides, and why; of a patient without an answer, a photo that was refused."""
+    if worst is not None:
+        photo = worst.photo
+        because = " ".join(note["code"] for note in photo.found["advice"]["because"])
+    else:
+        photo = next((photo for photo in photos if photo.state == "refused"), None)
+        because = ""
+    if photo is None:
+        return {"decided_by": None, "decided": None, "because": because}
+    return {"decided_by": _named(photo), "decided": _report_place(photo), "because": because}
+
+
+def _unread(eyes: Mapping[str, Eye], states: Mapping[str, State]) -> list[dict[str, Any]]:
+    """The eyes without a photo that can be graded, with the last photo of each and what is wrong with it."""
+    unread = []
+    for name, state in states.items():
+        if state == "person":
+            continue
+        photo: StoredResult = eyes[name].answers[-1].photo
+        if photo.found is None:
+            reasons = [photo.says or photo.code or ""]
+        else:
+            reasons = [note["says"] for note in reasons_to_retake(photo.found)]
+        line = {"eye": name, "state": state, "why": " ".join(reasons), "place": _named(photo)}
+        unread.append(line | {"report": _report_place(photo)})
+    return unread
+
+
+def _report_place(photo: StoredResult) -> tuple[str, str, str | None]:
+    """What names the folder of a photo's report: place, name and code."""
+    return photo.place, photo.name, photo.code
 
 
 def _named(one: StoredResult) -> str:

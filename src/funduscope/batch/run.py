@@ -10,12 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
 from funduscope.atomic import write_atomically, write_json
-from funduscope.batch.batch_html import page
+from funduscope.batch.batch_html import PagePatients, page
 from funduscope.batch.columns import LESION_COLUMNS, Column, finding_columns, measure_columns, place_columns
 from funduscope.batch.patients import PATIENT_COLUMNS, patient_rows, sorting_key
 from funduscope.batch.photo_list import PhotoList, TablePhotos, open_list
@@ -28,7 +27,6 @@ from funduscope.inference.model import Model, identity
 from funduscope.inference.urgency import urgency_sha256
 from funduscope.version import __version__
 
-SHOWN_PATIENTS: Final = 20
 _PACKAGES: Final = (
     "numpy",
     "onnxruntime",
@@ -107,10 +105,10 @@ def run_batch(
         store.commit()
         run = {"photos": _counts(store), "model": identity(model), "settings": settings}
         _write_tables(store, out, finding_columns(model.card, columns, files), columns)
-        most_urgent = _write_patients(store, out)
+        patients = _write_patients(store, out)
         if reading.files is not None:
             remove_old_files(reading.files, store.select(f"select place, name from results where {_ANSWERED}"))
-        write_atomically(out / "batch.html", page(store, run["photos"], run["model"], most_urgent, files).encode())
+        write_atomically(out / "batch.html", page(store, run["photos"], run["model"], patients, files).encode())
         run |= {"processes": None if ray else processes, "threads": reading.threads, "versions": _versions()}
         run |= {"last_run": {"photos": total, "seconds": round(time.monotonic() - began, 1)}}
         write_json(out / "run.json", run)
@@ -199,24 +197,16 @@ def _write_tables(store: Store, out: Path, found: Sequence[Column], columns: Seq
     write_csv(out / "failures.csv", ("place", "photo", "code", "says"), failed)
 
 
-def _write_patients(store: Store, out: Path) -> list[dict[str, Any]]:
-    """Writes patients.csv and patients.parquet, and returns the first of their rows."""
+def _write_patients(store: Store, out: Path) -> PagePatients:
+    """Writes patients.csv and patients.parquet, and returns what the page shows of them."""
     by_patient = store.results("iif(patient = '', place, patient), visit")
     names = [column.name for column in PATIENT_COLUMNS]
-    first: list[dict[str, Any]] = []
-    write_csv(out / "patients.csv", names, _noting(store.in_order(patient_rows(by_patient), sorting_key), first))
+    shown = PagePatients()
+    write_csv(out / "patients.csv", names, shown.noting(store.in_order(patient_rows(by_patient), sorting_key)))
     by_patient = store.results("iif(patient = '', place, patient), visit")
     write_parquet(out / "patients.parquet", PATIENT_COLUMNS, store.in_order(patient_rows(by_patient), sorting_key))
-    return first
+    return shown
 
 
 def _of_photo(column: Column, row: dict[str, Any]) -> Any:
     return column.value(row["of"])
-
-
-def _noting(rows: Iterator[dict[str, Any]], first: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Passes the rows on, and keeps the first of them."""
-    for row in islice(rows, SHOWN_PATIENTS):
-        first.append(row)
-        yield row
-    yield from rows
