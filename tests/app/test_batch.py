@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
 import threading
@@ -174,6 +176,12 @@ def _drop(page: AppTest) -> None:
     assert not page.exception
 
 
+def _patients(page: Any) -> list[dict[str, Any]]:
+    """What the list of patients was given to draw."""
+    (component,) = page.get("bidi_component")
+    return json.loads(component.proto.json)["patients"]
+
+
 def _texts(page: Any) -> str:
     return " ".join(str(one.value) for kind in ("markdown", "caption", "info") for one in page.get(kind))
 
@@ -188,7 +196,7 @@ def test_rows_appear_while_the_rest_is_read_and_cancel_ends_it(page: AppTest, mo
     monkeypatch.setattr(batch_reading, "read_upload", slow)
     _drop(page)
     _wait(lambda: page.run().session_state.session.entries, pause_s=1)
-    assert len(page.dataframe[0].value) == 1
+    assert [patient["name"] for patient in _patients(page)] == ["0"]
     assert "Photos: 1." in _texts(page)
     (key,) = page.session_state.session.entries
     page.session_state["view"] = "one"  # what a click on the row does
@@ -202,15 +210,14 @@ def test_rows_appear_while_the_rest_is_read_and_cancel_ends_it(page: AppTest, mo
 
 
 @pytest.mark.slow
-def test_the_table_is_sorted_as_chosen(page: Any) -> None:
+def test_the_patients_are_sorted_as_chosen(page: Any) -> None:
     _drop(page)
     _wait(lambda: "batch-reading" not in page.run().session_state, pause_s=1)
     assert len(page.session_state.session.entries) == len(EYES)
-    photo, uncertainty = WORDS("many.photo"), WORDS("many.uncertainty")
     (choice,) = (one for one in page.get("button_group") if one.key == "many-sort")
-    choice.set_value("many.photo").run()
-    assert list(page.dataframe[0].value[photo]) == ["0.png", "1.png", "2.png"]
+    choice.set_value("many.name").run()
+    assert [patient["name"] for patient in _patients(page)] == ["0", "1", "2"]
     (choice,) = (one for one in page.get("button_group") if one.key == "many-sort")
     choice.set_value("many.uncertainty").run()
-    shown = list(page.dataframe[0].value[uncertainty])
+    shown = [int(re.search(r"\d+", patient["eyes"][0]["photos"][0]["notes"][0])[0]) for patient in _patients(page)]
     assert shown == sorted(shown, reverse=True)

@@ -227,8 +227,7 @@ def test_one_photos_layers_are_shown_whatever_was_shown_before(visitors: Make) -
     assert page.locator(".panel").count() == 1
     words = Words("de")
     page.get_by_role("radio", name=words("views.many")).click()
-    visitor.settled()
-    page.get_by_role("radio", name=words("views.one")).click()
+    page.locator("[data-patient=second] button[data-open]").click()
     visitor.photo.wait_for()
     visitor.settled()
     assert page.locator(".panel").count() == 1

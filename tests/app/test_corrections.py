@@ -258,7 +258,7 @@ def test_corrections_count_as_saved_only_after_the_file_is_made(monkeypatch: pyt
     from funduscope.app.session import Entry, OpenPhoto, Session
 
     session, findings = Session(), _findings()
-    session.add(Entry("a", "eye.jpg", b"", findings.to_dict(), b""), OpenPhoto(findings, b""))
+    session.add(Entry("a", "eye.jpg", b"", findings.to_dict(), b"", b""), OpenPhoto(findings, b""))
     session.history("a").step(Corrections(grade=1))
     make_zip = saving_view.as_zip
 
@@ -282,7 +282,7 @@ def test_corrections_of_another_size_are_refused() -> None:
 
     labeled, session, found = _labeled(), Session(), _findings().to_dict()
     found["photo"] |= {"width": SIDE + 20}
-    session.add(Entry(labeled.photo.sha256, "eye.jpg", b"", found, b""), None)
+    session.add(Entry(labeled.photo.sha256, "eye.jpg", b"", found, b"", b""), None)
     assert restore_corrections(session, as_zip([labeled]), "corrections.zip") is None
     assert not session.histories
     assert [one.code for one in session.refused] == ["E_LABELS"]

@@ -32,7 +32,7 @@ WORDS = Words("en")
 def _session(size: tuple[int, int] = SIZE) -> Session:
     session = Session()
     found = {"photo": {"width": size[0], "height": size[1]}}
-    session.add(Entry(KEY, "Meier, Anna.jpg", b"", found, b""), None)
+    session.add(Entry(KEY, "Meier, Anna.jpg", b"", found, b"", b""), None)
     return session
 
 
@@ -159,7 +159,7 @@ def _drop(page: Any) -> None:
 def _write_draft(key: str, size: tuple[int, int], stated: Corrections) -> None:
     """What another tab of the browser, or an earlier program, left of the photo."""
     other = Session()
-    other.add(Entry(key, "eye.png", b"", {"photo": {"width": size[0], "height": size[1]}}, b""), None)
+    other.add(Entry(key, "eye.png", b"", {"photo": {"width": size[0], "height": size[1]}}, b"", b""), None)
     other.history(key).step(stated)
     keep_drafts(other)
 

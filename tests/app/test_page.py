@@ -22,7 +22,8 @@ pytest.importorskip("streamlit", reason="the page needs the extra `app`")
 
 from streamlit.testing.v1 import AppTest
 
-from funduscope.app.many_view import _cells, as_csv, rows
+from funduscope.app.many_view import _patient_data, as_csv
+from funduscope.app.patients import patients, rows
 from funduscope.app.printing import pages_pdf
 from funduscope.app.server import OPTIONS, free_port
 from funduscope.app.session import MAX_OPEN_PHOTOS, MAX_OPEN_PIXELS, MAX_UPLOAD_BYTES, Entry, OpenPhoto, Session
@@ -32,6 +33,7 @@ from funduscope.i18n.languages import LANGUAGES, Words
 from funduscope.i18n.messages import message
 from funduscope.imaging.limits import LIMITS
 from funduscope.inference.findings import Failure, Findings
+from funduscope.inference.headline import headline
 from funduscope.testing.drawn_eyes import draw_eye
 
 
@@ -132,7 +134,7 @@ def _entry(key: str, size: int = 10, **found: Any) -> Entry:
         "warnings": [],
     } | found
     picture = cv2.imencode(".jpg", np.zeros((60, 90, 3), np.uint8))[1].tobytes()
-    return Entry(key, f"{key}.jpg", b"x" * size, entry, picture)
+    return Entry(key, f"{key}.jpg", b"x" * size, entry | {"headline": headline(entry)}, picture, picture)
 
 
 def test_a_photo_s_grade_comes_before_the_rest_of_its_answer() -> None:
@@ -147,55 +149,87 @@ def test_a_photo_s_grade_comes_before_the_rest_of_its_answer() -> None:
     assert picture.shape[1] == 960 < eye.pixels.shape[1]
 
 
-def test_the_most_urgent_photos_come_first() -> None:
+def _refer(urgency: str = "soon", grade: int = 2) -> dict[str, Any]:
+    because = [message("GRADE_REFERABLE", {"grade": grade}).to_dict()]
+    return {"predicted_grade": grade, "advice": {"refer": True, "urgency": urgency, "because": because}}
+
+
+NOTHING = dict.fromkeys(["advice", "confidence", "predicted_grade", "grade_name", "probabilities", "dme", "referable"])
+
+
+def _refused(code: str) -> dict[str, Any]:
+    reasons = [message(code).to_dict()]
+    return NOTHING | {"gradable": {"ok": False, "score": None, "advice": "refuse", "reasons": reasons}}
+
+
+def _states(session: Session) -> dict[str, str]:
+    return {patient.name: patient.state for patient in patients(session)}
+
+
+def test_both_eyes_of_a_patient_are_together_and_the_most_urgent_patient_comes_first() -> None:
     session = Session()
-    refer: dict[str, Any] = {"advice": {"refer": True, "urgency": "soon", "because": []}}
+    session.add(_entry("P1_left"), None)
+    session.add(_entry("P2_left", **_refer("urgent", grade=2)), None)
+    session.add(_entry("P3_L", **_refer("urgent", grade=4)), None)
     unsure: dict[str, Any] = {"confidence": 0.52, "probabilities": [0.52, 0.2, 0.1, 0.1, 0.08]}
-    session.add(_entry("sure healthy"), None)
-    session.add(_entry("unsure healthy", **unsure), None)
-    session.add(_entry("sure refer", **refer), None)
-    session.add(_entry("unsure refer", **unsure, **refer), None)
-    urgent: dict[str, Any] = {"advice": {"refer": True, "urgency": "urgent", "because": []}}
-    blurred: dict[str, Any] = {"gradable": {"ok": True, "score": 0.4, "advice": "retake", "reasons": []}}
-    session.add(_entry("sure urgent", **urgent, **blurred), None)
-    none = dict.fromkeys(["advice", "confidence", "predicted_grade", "grade_name", "probabilities", "dme", "referable"])
-    refused = {"gradable": {"ok": False, "score": None, "advice": "refuse", "reasons": []}}
-    session.add(_entry("=black()", **none, **refused), None)
-    photos = rows(session)
-    assert [row.key for row in photos] == [
-        "sure urgent", "unsure refer", "sure refer", "=black()", "unsure healthy", "sure healthy",
+    session.add(_entry("P4_OD", **unsure), None)
+    session.add(_entry("P1_right", **_refused("TOO_DARK")), None)
+    session.add(_entry("P2_right"), None)
+    assert [(patient.name, patient.state) for patient in patients(session)] == [
+        ("P3", "urgent"), ("P2", "urgent"), ("P1", "retake"), ("P4", "routine"),
     ]  # fmt: skip
-    cells = [_cells(row, Words("en"))["Referral"] for row in photos]
-    assert cells == ["Refer urgently; Retake", "Refer soon", "Refer soon", "Retake", "No referral", "No referral"]
+    assert [row.key for row in rows(session)] == ["P3_L", "P2_right", "P2_left", "P1_right", "P1_left", "P4_OD"]
+
+
+def test_the_list_says_of_each_eye_what_to_do_and_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    from funduscope.app import many_view
+
+    monkeypatch.setattr(many_view, "media_address", lambda picture, name: name)
+    session, words = Session(), Words("en")
+    session.add(_entry("P1_left", **_refused("TOO_DARK")), None)
+    session.add(_entry("P1_right", **_refer("soon")), None)
+    (patient,) = patients(session)
+    right, left = _patient_data(patient, session, words)["eyes"]
+    assert (right["title"], [state["text"] for state in right["states"]]) == ("Right eye", ["Refer soon"])
+    assert right["photos"][0]["reasons"] == ["Grade 2: grade 2 or more is referable."]
+    assert (left["title"], [state["text"] for state in left["states"]]) == ("Left eye", ["Retake"])
+    assert left["photos"][0]["reasons"] == [words.sentence("TOO_DARK", {})]
+
+
+def test_nobody_is_called_no_referral_who_has_an_open_eye() -> None:
+    session = Session()
+    session.add(_entry("healthy"), None)
+    session.add(_entry("gray", warnings=[message("NO_COLOR").to_dict()]), None)
+    session.add(_entry("no macula", warnings=[message("FOVEA_NOT_FOUND").to_dict()]), None)
+    session.add(_entry("two eyes", **_refused("SEVERAL_PHOTOS")), None)
+    for name in ("P1_L", "P1_R", "P1_l"):
+        session.add(_entry(name, **({} if name == "P1_R" else _refused("TOO_DARK"))), None)
+    assert _states(session) == {
+        "P1": "examine", "no macula": "retake", "two eyes": "retake", "gray": "person", "healthy": "routine",
+    }  # fmt: skip
+    assert list(_states(session))[-1] == "healthy"
+
+
+def test_an_eye_that_the_name_and_the_photo_contradict_is_not_known() -> None:
+    session = Session()
+    for key, seen in (("P1_left", "right"), ("P2_left", "left"), ("IMG", "right")):
+        session.add(_entry(key, laterality=seen), None)
+    assert {row.key: row.eye for row in rows(session)} == {"P1_left": "unknown", "P2_left": "left", "IMG": "right"}
+
+
+def test_csv_and_pdf_have_every_photo_and_every_refused_file() -> None:
+    session = Session()
+    session.add(_entry("refer", **_refer()), None)
+    session.add(_entry("=black()", **_refused("TOO_DARK")), None)
     session.refuse(Failure("torn.jpg", "E_TRUNCATED", "…"))
-    text = as_csv(photos, session.refused).decode("utf-8-sig")
-    table = list(csv.DictReader(io.StringIO(text)))
-    assert [line["photo"] for line in table][3] == "'=black().jpg", "no cell becomes a formula"
+    photos = rows(session)
+    table = list(csv.DictReader(io.StringIO(as_csv(photos, session.refused).decode("utf-8-sig"))))
+    assert [line["photo"] for line in table] == ["refer.jpg", "'=black().jpg", "torn.jpg"], "no cell becomes a formula"
     assert table[-1]["error"] == "E_TRUNCATED"
     for language in LANGUAGES:
         data = pages_pdf(session, [row.key for row in photos], Words(language))
         assert data.startswith(b"%PDF")
         assert data.count(b"/Type /Page\n") == len(photos) + 1, "the refused file has a page too"
-
-
-def test_the_table_tells_what_a_person_must_do_from_no_referral() -> None:
-    session = Session()
-    session.add(_entry("healthy"), None)
-    session.add(_entry("gray", warnings=[message("NO_COLOR").to_dict()]), None)
-    session.add(_entry("no macula", warnings=[message("FOVEA_NOT_FOUND").to_dict()]), None)
-    none = dict.fromkeys(["advice", "confidence", "predicted_grade", "grade_name", "probabilities", "dme", "referable"])
-    reasons = [message("SEVERAL_PHOTOS").to_dict()]
-    several = {"gradable": {"ok": False, "score": None, "advice": "refuse", "reasons": reasons}}
-    session.add(_entry("two eyes", **none, **several), None)
-    photos = rows(session)
-    assert photos[-1].key == "healthy"
-    cells = {row.key: _cells(row, Words("en"))["Referral"] for row in photos}
-    assert cells == {
-        "healthy": "No referral",
-        "gray": "Referral open: the model saw no reason for it; a trained person decides",
-        "no macula": "Retake",
-        "two eyes": "This picture shows several photos: give each of them as a file of its own.",
-    }
 
 
 def test_a_session_keeps_a_bounded_amount() -> None:

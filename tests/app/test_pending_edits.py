@@ -46,7 +46,7 @@ def _opened(session: Session, gray: int) -> str:
     planes = {"HE": np.zeros((SIDE, SIDE), np.float32)}
     transform, card = CropTransform(0, 0, SIDE, SIDE, SIDE, SIDE), Card(whole_px=SIDE, close_px=SIDE)
     findings = Findings(photo, transform, card, "0" * 64, frame_probs=planes)
-    session.add(Entry(photo.sha256, photo.name, b"", {}, b""), OpenPhoto(findings, b""))
+    session.add(Entry(photo.sha256, photo.name, b"", {}, b"", b""), OpenPhoto(findings, b""))
     return photo.sha256
 
 
@@ -118,5 +118,5 @@ def test_the_photo_on_screen_stays_open_while_others_are_read(state: _State, mon
 def test_photos_of_one_name_have_labels_of_their_own() -> None:
     session = Session()
     for key, name in (("a", "IMG.jpg"), ("b", "IMG (2).jpg"), ("c", "IMG.jpg"), ("d", "IMG.jpg")):
-        session.entries[key] = Entry(key, name, b"", {}, b"")
+        session.entries[key] = Entry(key, name, b"", {}, b"", b"")
     assert list(session.labels().values()) == ["IMG.jpg", "IMG (2).jpg", "IMG.jpg (2)", "IMG.jpg (3)"]

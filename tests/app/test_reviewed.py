@@ -13,10 +13,11 @@ import pytest
 
 pytest.importorskip("streamlit", reason="the page needs the extra `app`")
 
-from funduscope.app import many_view, printing, saving_view
+from funduscope.app import printing, saving_view
 from funduscope.app.edits import apply_edit
 from funduscope.app.export_labels import LabeledPhoto, as_zip
-from funduscope.app.many_view import as_csv, rows
+from funduscope.app.many_view import as_csv
+from funduscope.app.patients import patients, rows
 from funduscope.app.printing import page_pdf, pages_pdf
 from funduscope.app.reviewed import Corrections, History, describe, mark_complete, with_advice, without_objects
 from funduscope.app.saving_view import restore_corrections
@@ -27,7 +28,6 @@ from funduscope.imaging.framing import CropTransform
 from funduscope.imaging.photo import Photo
 from funduscope.inference.card import Card
 from funduscope.inference.findings import Findings
-from funduscope.inference.model_scores import UNKNOWN
 from funduscope.report.html import report
 from funduscope.report.patient_leaflet import PatientLeaflet, compose
 from funduscope.report.photo_jpegs import marked_jpeg
@@ -51,7 +51,7 @@ def _findings(number: int, *, haemorrhages: int = 0) -> Findings:
 
 def _put(session: Session, findings: Findings) -> str:
     key = findings.photo.sha256
-    entry = Entry(key, findings.photo.name, b"", without_objects(findings), marked_jpeg(findings, "standard"))
+    entry = Entry(key, findings.photo.name, b"", without_objects(findings), marked_jpeg(findings, "standard"), b"")
     session.add(entry, OpenPhoto(findings, b""))
     return key
 
@@ -60,14 +60,14 @@ def _put(session: Session, findings: Findings) -> str:
 def test_a_person_s_grade_or_risk_refers(stated: Corrections) -> None:
     session = Session()
     healthy, other = (_put(session, _findings(number)) for number in range(2))
-    assert not any(row.refer for row in rows(session))
+    assert [patient.state for patient in patients(session)] == ["person", "person"], "the photos have no color"
     session.history(other).step(stated)
-    first, second = rows(session)
-    assert (first.key, first.refer, second.key, second.refer) == (other, True, healthy, False)
+    assert [row.key for row in rows(session)] == [other, healthy]
+    assert patients(session)[0].is_referred
     table = list(csv.DictReader(io.StringIO(as_csv(rows(session), []).decode("utf-8-sig"))))
     assert [line["refer"] for line in table] == ["yes", "no"]
     session.history(other).undo()
-    assert not any(row.refer for row in rows(session))
+    assert not any(patient.is_referred for patient in patients(session))
 
 
 @pytest.mark.parametrize("grade", [None, 0, 1, 2])
@@ -135,7 +135,7 @@ def test_nothing_says_no_referral_where_retinopathy_was_not_assessed() -> None:
     found = findings.to_dict()
     session = Session()
     _put(session, findings)
-    assert many_view._advice(rows(session)[0], words) == UNKNOWN
+    assert patients(session)[0].state == "person"
     assert words("sheet.next.clinic") in compose(found, words).parts[2].says
     assert found["headline"]["referral"]["says"] in report(findings)
     assert page_pdf(findings, Corrections(), words, "standard").startswith(b"%PDF")
@@ -176,7 +176,7 @@ def test_what_was_undone_is_not_redone_over_restored_corrections() -> None:
 def test_counts_and_advice_follow_deleted_lesions_after_the_photo_was_closed() -> None:
     session, findings = Session(), _findings(0, haemorrhages=1)
     key = _put(session, findings)
-    assert [row.refer for row in rows(session)] == [True]
+    assert [patient.is_referred for patient in patients(session)] == [True]
     before = session.picture(key)
     edit = {"what": "delete", "code": "HE", "points": [[22.5, 62.5]]}
     session.history(key).step(apply_edit(findings, Corrections(), edit))
@@ -184,8 +184,8 @@ def test_counts_and_advice_follow_deleted_lesions_after_the_photo_was_closed() -
     def check() -> None:
         (row,) = (row for row in rows(session) if row.key == key)
         assert row.found["lesions"]["HE"]["count"] == 0
-        assert not row.refer
-        assert row.by_hand == ("HE",)
+        assert row.answer.state == "person"
+        assert row.corrections.by_hand == {"HE"}
         assert session.picture(key) != before
 
     check()

@@ -41,7 +41,7 @@ def session(monkeypatch: pytest.MonkeyPatch) -> Session:
         findings = Findings(photo, transform, Card(), "0" * 64, frame_probs=planes, disc_xy=eye.disc_xy)
         key = photo.sha256
         opened[key] = OpenPhoto(findings, b"")
-        made.add(Entry(key, name, data, findings.to_dict(), b""), opened[key])
+        made.add(Entry(key, name, data, findings.to_dict(), b"", b""), opened[key])
         lesions = viewer_data(findings, "standard", Corrections())["lesions"]
         first = {"code": lesions[0]["code"], "points": [lesions[0]["pixel"]]}
         other = "HE" if first["code"] != "HE" else "EX"

@@ -100,7 +100,7 @@ def _session_of(count: int, monkeypatch: pytest.MonkeyPatch) -> Session:
         findings = Findings(photo, transform, Card(), "0" * 64, frame_probs={"MA": np.zeros((256, 256), np.float32)})
         key = photo.sha256
         again[key] = OpenPhoto(findings, b"")
-        session.add(Entry(key, photo.name, data, findings.to_dict(), b""), again[key])
+        session.add(Entry(key, photo.name, data, findings.to_dict(), b"", b""), again[key])
         mask = np.zeros(pixels.shape[:2], bool)
         mask[50 : 60 + number, 70:80] = True
         session.history(key).step(Corrections(grade=number % 5).with_mask("MA", mask))

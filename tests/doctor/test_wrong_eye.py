@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from funduscope.data.rows import split_side
 from funduscope.doctor.anatomy_checks import AnatomyChecks
 from funduscope.doctor.finding import Finding
 from funduscope.doctor.kinds import KINDS
@@ -16,7 +17,7 @@ from funduscope.doctor.label_rows import read_label_rows
 from funduscope.doctor.labeled_photo import check_photos
 from funduscope.doctor.mask_files import read_outlines
 from funduscope.doctor.scan import Scan
-from funduscope.doctor.wrong_eye import WrongEyeChecks, side_in_name
+from funduscope.doctor.wrong_eye import WrongEyeChecks
 from funduscope.testing.drawn_eyes import draw_eye
 
 ScanOf = Callable[[Path], Scan]
@@ -130,7 +131,7 @@ def test_too_many_contradictions_are_a_wrong_join(scan_of: ScanOf, tmp_path: Pat
     [("Patient001_L", "left"), ("10003_right", "right"), ("a OS", "left"), ("IDRiD_01", None), ("cellar", None)],
 )
 def test_sides_in_names(name: str, side: str | None) -> None:
-    assert side_in_name(name) == side
+    assert split_side(name)[1] == side
 
 
 def _pairs(folder: Path, mirrored: int, count: int = 4) -> Path:

@@ -37,6 +37,7 @@ class Entry:
 
     data: the file's bytes, None once they were removed from memory. found: the model's findings as in findings.json,
     without objects. picture: a small JPEG of the photo with its overlay in the colors of `palette`, for the PDF.
+    thumbnail: a smaller one of the photo alone, for the table.
     changed: both with the corrected outlines, of a photo that is no longer open. forced: a person had it graded though
     it is refused. frame: of a DICOM file of several, which one. acquired_on: the day of the exposure by the file.
     original: of a photo restored from saved corrections, the SHA-256 of the file that it was uploaded as before.
@@ -47,6 +48,7 @@ class Entry:
     data: bytes | None
     found: dict[str, Any]
     picture: bytes
+    thumbnail: bytes
     palette: Palette = "standard"
     changed: tuple[dict[str, Any], bytes] | None = None
     forced: bool = False

@@ -35,6 +35,9 @@ metadata."""
 _PREVIEW_WIDTH_PX: Final = 960
 """About the width of the photo on a page of usual width."""
 
+_THUMBNAIL_WIDTH_PX: Final = 320
+"""Twice the width of a photo in the list of patients, for fine screens."""
+
 _LOCK = threading.Lock()
 _log = logging.getLogger(__name__)
 
@@ -73,13 +76,14 @@ def read_upload(
         findings = _predict(data, name, on_grade, frame=frame, force=force)
         opened = _prepare(findings)
         picture = marked_jpeg(findings, palette)
+        thumbnail = jpeg(shrunk(findings.photo.pixels, _THUMBNAIL_WIDTH_PX))
     except PhotoError as error:
         return Failure(name, error.code, error.says)
     except Exception as error:
         _log.error("photo %s: unexpected %s", hashlib.sha256(data).hexdigest()[:12], type(error).__name__)
         return Failure(name, *code_and_sentence(error))
     photo = findings.photo
-    entry = Entry(photo.sha256, name, data, without_objects(findings), picture, palette)
+    entry = Entry(photo.sha256, name, data, without_objects(findings), picture, thumbnail, palette)
     return replace(entry, forced=force, frame=frame, acquired_on=photo.stated.acquired_on), opened
 
 

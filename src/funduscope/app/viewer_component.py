@@ -17,7 +17,7 @@ from funduscope.i18n.languages import Words
 from funduscope.inference.anatomy import QUADRANTS
 from funduscope.vocabulary import CODES
 
-View = Literal["photo", "panel", "visits"]
+View = Literal["photo", "panel", "visits", "many"]
 
 KEY: Final = "photo-view"
 _HANDLED: Final = "photo-view-handled"
@@ -27,6 +27,7 @@ _SCRIPTS: Final[Mapping[View, tuple[str, ...]]] = {
     "photo": ("dom.js", "thresholds.js", "tools.js", "photo.js"),
     "panel": ("panel.js",),
     "visits": ("dom.js", "visits.js"),
+    "many": ("dom.js", "many.js"),
 }
 _TOOLS: Final = ("view", "draw", "brush", "erase", "optic_disc", "fovea")
 _TEXTS: Final = {

@@ -32,6 +32,7 @@ _CELL: Final = re.compile(rb"""<(?:[\w.-]+:)?c\b[^>]*\br=["']([A-Z]{1,3})(\d{1,7
 EYES: Final[dict[str, Laterality]] = {
     "l": "left", "r": "right", "left": "left", "right": "right", "os": "left", "od": "right"
 }  # fmt: skip
+_SIDE_IN_NAME: Final = re.compile(r"(?:^|[-_ .])(left|right|l|r|os|od)$", re.IGNORECASE)
 QUALITY_WORDS: Final[dict[str, Quality]] = {
     "good": "good", "usable": "usable", "reject": "reject", "not_fundus": "not_fundus"
 }  # fmt: skip
@@ -62,6 +63,15 @@ def patient_name(text: str) -> str:
     """A patient as a table names it: whole numbers become 17.0 in some programs where another one is missing."""
     whole = _WHOLE.fullmatch(text)
     return whole[1] if whole else text
+
+
+def split_side(name: str) -> tuple[str, Laterality | None]:
+    """What is before the side in a photo's name without suffix, and the side: "Patient001", left of "Patient001_L".
+
+    The whole name and None if it gives no side.
+    """
+    word = _SIDE_IN_NAME.search(name)
+    return (name[: word.start()], EYES[word[1].lower()]) if word else (name, None)
 
 
 @dataclass(frozen=True)

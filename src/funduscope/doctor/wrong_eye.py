@@ -17,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 
 from funduscope.data.case import Laterality, Point
-from funduscope.data.rows import EYES
+from funduscope.data.rows import split_side
 from funduscope.doctor.columns import plain
 from funduscope.doctor.disc_light import Disc, find_disc
 from funduscope.doctor.finding import Finding, found
@@ -52,7 +52,6 @@ HABIT: Final = (20, 0.1)
 """More photos of the other side than this, and a larger share, are one finding: a camera turns them."""
 
 _SHOWN: Final = 6
-_SIDE_IN_NAME: Final = re.compile(r"(?:^|[-_ .])(left|right|l|r|os|od)$", re.IGNORECASE)
 _NUMBER_OF_A: Final = re.compile(r"idrid_(\d{2})", re.IGNORECASE)
 _NUMBER: Final = re.compile(r"idrid_(\d{2,4})", re.IGNORECASE)
 _CONTRADICTIONS: Final = (
@@ -165,16 +164,10 @@ def _files(photo: LabeledPhoto, *roles: str) -> list[str]:
     return list(dict.fromkeys(photo.scan.names(*map(photo.table, roles), photo.path)))
 
 
-def side_in_name(name: str) -> Laterality | None:
-    """The side that a photo's name gives, as in "Patient001_L" and "10003_left"; None if it gives none."""
-    word = _SIDE_IN_NAME.search(name)
-    return EYES[word[1].lower()] if word else None
-
-
 def _side(photo: LabeledPhoto, disc: Disc | None) -> tuple[bool, Finding | None]:
     """Whether the labeled side could be checked, and what is wrong with it."""
     label: Laterality = photo.value("eye")
-    by_name = side_in_name(photo.path.stem)
+    _, by_name = split_side(photo.path.stem)
     files = _files(photo, "eye")
     if by_name is not None and by_name != label:
         says = f"The row says {label} and the photo's name says {by_name}."

@@ -117,12 +117,15 @@ def answer_of(photo: Any, found: Found | None) -> PhotoAnswer:
 
 
 def reasons_of(found: Found, answer: PhotoAnswer) -> list[Mapping[str, Any]]:
-    """The messages of findings.json that say why a photo has its state."""
-    if answer.state == "retake":
-        return reasons_to_retake(found)
+    """The messages of findings.json that say why a photo has its state, and why it is to be taken again."""
+    reasons: list[Mapping[str, Any]] = []
+    if not answer.is_graded:
+        reasons += reasons_to_retake(found)
     if answer.state == "person":
-        return _headlines(found)
-    return list(found["advice"]["because"])
+        reasons += _headlines(found)
+    elif answer.state != "retake":
+        reasons += found["advice"]["because"]
+    return reasons
 
 
 def reasons_to_retake(found: Found) -> list[Mapping[str, Any]]:
@@ -217,7 +220,7 @@ def open_eyes(eyes: Mapping[str, Eye]) -> dict[str, State]:
 
 def patient_state(eyes: Mapping[str, Eye]) -> State:
     """The state of a patient: that of the eye that must be seen to first."""
-    states = [*open_eyes(eyes).values(), *(eye.referral for eye in eyes.values())]
+    states: list[State] = [*open_eyes(eyes).values(), *(eye.referral for eye in eyes.values())]
     return min(states, key=STATES.index)
 
 
