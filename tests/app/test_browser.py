@@ -352,7 +352,7 @@ def test_corrections_are_saved_and_restored(visitors: Make, findings: Any, tmp_p
     grade.press_sequentially("3 Sev")
     page.get_by_role("option", name="2 Moderate").wait_for(state="hidden")
     grade.press("Enter")
-    page.get_by_text("Your correction:").filter(has_text="3 Severe").first.wait_for()
+    page.get_by_text("who gave no name:").filter(has_text="3 Severe").first.wait_for()
     visitor.settled()
     with page.expect_download() as waiting:
         page.get_by_role("button", name="Download as zip").click()
@@ -375,7 +375,7 @@ def test_corrections_are_saved_and_restored(visitors: Make, findings: Any, tmp_p
     other.arrive()
     other.drop(("corrections.zip", saved))
     other.photo.wait_for()
-    other.page.get_by_text("Your correction:").filter(has_text="3 Severe").first.wait_for()
+    other.page.get_by_text("who gave no name:").filter(has_text="3 Severe").first.wait_for()
     again = other.page.locator("li:has([data-show=MA]) label").inner_text()
     assert f" {findings.count('MA')} · corrected" in again
 
@@ -466,7 +466,7 @@ def test_a_correction_stays_whatever_languages_are_chosen(visitors: Make) -> Non
     grade.press_sequentially("3 Sev")
     page.get_by_role("option", name="2 Moderate").wait_for(state="hidden")
     grade.press("Enter")
-    page.get_by_text("Your correction:").filter(has_text="3 Severe").first.wait_for()
+    page.get_by_text("who gave no name:").filter(has_text="3 Severe").first.wait_for()
     for language, name in (("de", "Deutsch"), ("es", "Español"), ("en", "English")):
         visitor.settled()
         words, choice = Words(language), page.locator(".st-key-language input")
@@ -475,7 +475,8 @@ def test_a_correction_stays_whatever_languages_are_chosen(visitors: Make) -> Non
         page.get_by_role("option", name=name).wait_for()
         choice.press("Enter")
         says = f"3 {words('grade.3')}"
-        page.get_by_text(words("correct.yours").strip(": ")).filter(has_text=says).first.wait_for()
+        record = words.template("correct.record_unnamed").partition("{when}")[2]
+        page.get_by_text(record.strip(": ")).filter(has_text=says).first.wait_for()
         visitor.settled()
         assert page.get_by_text("E_INTERNAL").count() == 0
     (draft,) = (file for file in visitor.served.home.rglob("*") if file.is_file() and "drafts" in str(file))

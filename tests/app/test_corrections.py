@@ -137,7 +137,7 @@ def test_brush_and_eraser_have_the_stated_size() -> None:
 def test_rules_follow_what_was_corrected_and_the_model_s_grade_does_not() -> None:
     findings = _findings()
     assert findings.to_dict()["rules"]["grade_range"] == [2, 3]
-    empty = Corrections().with_mask("EX", np.zeros((SIDE, SIDE), bool))
+    empty = Corrections().with_mask("EX", np.zeros((SIDE, SIDE), bool), "drawn")
     found = apply_corrections(findings, {}, empty).to_dict()
     assert found["rules"]["grade_range"] == [1, 1]
     assert found["rules"]["dme_risk"] == 0
@@ -159,7 +159,7 @@ def test_a_landmark_placed_by_hand_is_no_longer_called_estimated() -> None:
     assert warned(fovea) == ["OPTIC_DISC_ESTIMATED"]
     both = apply_edit(findings, fovea, {"what": "optic_disc", "points": [[41.0, 199.0]]})
     assert warned(both) == []
-    drawn = Corrections().with_mask("MA", np.zeros((SIDE, SIDE), bool))
+    drawn = Corrections().with_mask("MA", np.zeros((SIDE, SIDE), bool), "drawn")
     assert warned(drawn) == ["OPTIC_DISC_ESTIMATED", "FOVEA_ESTIMATED"], "no person placed them"
 
 
@@ -167,7 +167,7 @@ def test_a_threshold_moves_one_kind_and_no_corrected_one() -> None:
     findings = _findings()
     shown = apply_corrections(findings, {"MA": 0.3}, Corrections())
     assert (findings.count("MA"), shown.count("MA"), shown.count("EX")) == (3, 4, 1)
-    fixed = Corrections().with_mask("MA", findings.mask("MA"))
+    fixed = Corrections().with_mask("MA", findings.mask("MA"), "drawn")
     assert apply_corrections(findings, {"MA": 0.3}, fixed).count("MA") == 3
     assert findings.card.thresholds["MA"] == 0.5, "the model's own card stays"
 

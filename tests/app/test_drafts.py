@@ -39,7 +39,11 @@ def _session(size: tuple[int, int] = SIZE) -> Session:
 def _stated() -> Corrections:
     mask = np.zeros(SIZE[::-1], bool)
     mask[3:9, 4:20] = True
-    return Corrections(grade=3, fovea_xy=(10.0, 12.5), classes={}).with_mask("MA", mask).with_mask("HE", ~mask)
+    return (
+        Corrections(grade=3, fovea_xy=(10.0, 12.5), classes={})
+        .with_mask("MA", mask, "drawn")
+        .with_mask("HE", ~mask, "drawn")
+    )
 
 
 def test_a_draft_is_restored_in_another_session_and_can_be_undone() -> None:
@@ -208,7 +212,7 @@ def test_a_choice_and_an_edit_of_the_photo_at_once_both_stay() -> None:
     page = _page_with_photo()
     session = page.session_state.session
     (key,) = session.entries
-    drawn = Corrections().with_mask("MA", np.zeros(session.size(key)[::-1], bool))
+    drawn = Corrections().with_mask("MA", np.zeros(session.size(key)[::-1], bool), "drawn")
     page.selectbox(key=f"correct-en-{key[:16]}-grade").set_value(3)
     session.history(key).step(drawn)
     page.run()

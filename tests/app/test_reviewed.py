@@ -13,9 +13,12 @@ import pytest
 
 pytest.importorskip("streamlit", reason="the page needs the extra `app`")
 
+from streamlit.testing.v1 import AppTest
+
 from funduscope.app import printing, saving_view
 from funduscope.app.edits import apply_edit
 from funduscope.app.export_labels import LabeledPhoto, as_zip
+from funduscope.app.import_labels import read_zip
 from funduscope.app.many_view import as_csv
 from funduscope.app.patients import patients, rows
 from funduscope.app.printing import page_pdf, pages_pdf
@@ -193,6 +196,56 @@ def test_counts_and_advice_follow_deleted_lesions_after_the_photo_was_closed() -
         _put(session, _findings(number))
     assert key not in session.opened
     check()
+
+
+def test_a_record_names_who_corrected_when_and_what_was_done() -> None:
+    session, findings, words = Session(), _findings(0, haemorrhages=2), Words()
+    key = _put(session, findings)
+    delete = {"what": "delete", "code": "HE", "points": [[22.5, 62.5]]}
+    session.correct(key, apply_edit(findings, Corrections(), delete))
+    assert "by a person who gave no name: " in describe(session.history(key).now, words)
+
+    session.name_grader("A. Rao")
+    record = describe(session.history(key).now, words)
+    assert record.startswith("Corrected by A. Rao, 20")
+    assert record.endswith(": changed by hand, without a threshold: Haemorrhages (1 deleted)")
+    draw = {"what": "draw", "code": "HE", "points": [[100, 100], [120, 100], [110, 120]]}
+    session.correct(key, apply_edit(session.shown(key, session.opened[key]), session.history(key).now, draw))
+    session.name_grader("B. Cruz")
+    session.correct(key, replace(session.history(key).now, grade=2))
+    record = describe(session.history(key).now, words)
+    assert record.startswith("Corrected by A. Rao, B. Cruz, 20")
+    assert record.endswith("retinopathy: 2 Moderate; changed by hand, without a threshold: Haemorrhages (1 deleted, 1 drawn)")
+
+    (line,) = csv.DictReader(io.StringIO(as_csv(rows(session), []).decode("utf-8-sig")))
+    assert (line["corrected_edits"], line["corrected_by"]) == ("HE deleted 1, HE drawn 1", "A. Rao, B. Cruz")
+    now = session.history(key).now
+    (saved,) = read_zip(as_zip([LabeledPhoto(findings.photo, now, {})]))
+    assert describe(saved.corrections, words) == record
+
+
+@pytest.mark.parametrize(("haemorrhages", "risk", "rests"), [(0, 0, False), (0, 2, True), (3, 0, False)])
+def test_a_stated_grade_0_asks_for_the_edema_risk_and_says_what_the_referral_rests_on(
+    haemorrhages: int, risk: int, rests: bool
+) -> None:
+    findings = _findings(0, haemorrhages=haemorrhages)
+    findings = replace(findings, class_probs={**findings.class_probs, "dme": np.eye(3)[risk] * 0.9 + 0.03})
+    found = with_advice(findings.to_dict(), Corrections(grade=0))
+
+    def script(found, grade, dme=None):  # type: ignore[no-untyped-def]  # run as a text of its own
+        from funduscope.app.one_view import _ask_edema
+        from funduscope.app.reviewed import Corrections
+        from funduscope.i18n.languages import Words
+
+        _ask_edema(found, Corrections(grade, dme), Words())
+
+    page = AppTest.from_function(script, args=(found,), kwargs={"grade": 0}, default_timeout=60).run()
+    (question,) = page.warning if rests else page.info
+    says = question.value.replace("\\", "")
+    assert "Which macular edema risk?" in says
+    assert ("Macular edema risk 2: risk 1 or more is referable." in says) is rests
+    page = AppTest.from_function(script, args=(found,), kwargs={"grade": 0, "dme": 0}, default_timeout=60).run()
+    assert not [*page.warning, *page.info]
 
 
 def test_corrections_from_a_file_apply_before_their_photo_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -103,7 +103,7 @@ def _session_of(count: int, monkeypatch: pytest.MonkeyPatch) -> Session:
         session.add(Entry(key, photo.name, data, findings.to_dict(), b"", b""), again[key])
         mask = np.zeros(pixels.shape[:2], bool)
         mask[50 : 60 + number, 70:80] = True
-        session.history(key).step(Corrections(grade=number % 5).with_mask("MA", mask))
+        session.history(key).step(Corrections(grade=number % 5).with_mask("MA", mask, "drawn"))
     monkeypatch.setattr(saving_view, "open_photo", lambda _, key: again[key])
     return session
 

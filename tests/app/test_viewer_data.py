@@ -45,7 +45,7 @@ def findings() -> Findings:
     ],
 )
 def test_an_invalid_threshold_changes_nothing(findings: Findings, edit: dict[str, Any]) -> None:
-    fixed = Corrections().with_mask("EX", np.zeros((10, 10), bool))
+    fixed = Corrections().with_mask("EX", np.zeros((10, 10), bool), "drawn")
     assert move_threshold(findings, {"HE": 0.7}, edit, fixed) == {"HE": 0.7}
 
 

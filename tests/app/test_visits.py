@@ -117,7 +117,7 @@ def test_the_page_compares_again_once_a_kind_is_called_complete(monkeypatch: pyt
     session, asked = Session(), []
     monkeypatch.setattr(visits_view.st, "session_state", {})
     monkeypatch.setattr(visits_view, "compare_visits", lambda *given: asked.append(given[2]))
-    drawn = Corrections().with_mask("HE", np.zeros((1, 1), bool))
+    drawn = Corrections().with_mask("HE", np.zeros((1, 1), bool), "drawn")
     monkeypatch.setattr(visits_view, "_findings", lambda *_: object())
     for complete in ((), ("HE",), ("HE",)):
         session.history("later").step(replace(drawn, complete=frozenset(complete)))

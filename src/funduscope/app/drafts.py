@@ -40,14 +40,15 @@ def keep_drafts(session: Session) -> None:
     Raises `OSError` if the disk refuses.
     """
     for key, history in session.histories.items():
-        if key not in session.entries or history.now == session.drafted.get(key, Corrections()):
+        drafted = session.drafted.get(key, Corrections())
+        if key not in session.entries or (history.now, history.now.graders) == (drafted, drafted.graders):
             continue
         name, size = draft_name(session, key), session.size(key)
-        known, there = session.drafted.get(key, Corrections()), _read(name, size)
-        is_of_others = there is not None and _in_file(there) != _in_file(known)
+        there = _read(name, size)
+        is_of_others = there is not None and _in_file(there) != _in_file(drafted)
         if not history.now.is_empty:
             if there is not None and is_of_others:
-                history.step(merged(known, history.now, there))
+                history.step(merged(drafted, history.now, there))
             _write(name, size, history.now)
         elif not is_of_others:
             delete_drafts([name])

@@ -10,12 +10,15 @@ from typing import Any, Final
 import cv2
 import numpy as np
 
-from funduscope.app.reviewed import Corrections
+from funduscope.app.reviewed import Corrections, Edit
 from funduscope.inference.findings import Findings
 from funduscope.vocabulary import CODES, LANDMARKS, LESIONS
 
 MAX_POINTS: Final = 5_000
 """Points of one edit; viewer/tools.js thins longer strokes to so many."""
+
+
+_DONE: Final[Mapping[Any, Edit]] = {"draw": "drawn", "brush": "painted", "erase": "erased", "delete": "deleted"}
 
 
 def apply_edit(shown: Findings, corrections: Corrections, edit: Mapping[str, Any]) -> Corrections:
@@ -48,7 +51,7 @@ def apply_edit(shown: Findings, corrections: Corrections, edit: Mapping[str, Any
         return _relabel(shown, corrections, edit, points[0])
     if np.array_equal(mask, shown.mask(code)):
         return corrections
-    after = corrections.with_mask(code, mask)
+    after = corrections.with_mask(code, mask, _DONE[what])
     # An eye has one disc: drawing it says all there is to say.
     return replace(after, complete=after.complete | {code}) if (what, code) == ("draw", "OD") else after
 
@@ -61,7 +64,8 @@ def _relabel(shown: Findings, corrections: Corrections, edit: Mapping[str, Any],
     one = _component(shown.mask(code), point)
     if not one.any():
         return corrections
-    return corrections.with_mask(code, shown.mask(code) & ~one).with_mask(other, shown.mask(other) | one)
+    after = corrections.with_mask(code, shown.mask(code) & ~one, "moved_from")
+    return after.with_mask(other, shown.mask(other) | one, "moved_to")
 
 
 def _valid_points(points: Any, width: int, height: int) -> np.ndarray:

@@ -13,7 +13,7 @@
 Where files are to carry the photos' names, which IDRiD's layout does not allow, photos are in `photos/`, masks in
 `masks/`, and the table alone says what is known.
 
-The files do not say who corrected what, or when.
+Who corrected and when is in corrections.json alone.
 """
 
 from __future__ import annotations
@@ -187,6 +187,9 @@ def corrections_to_json(corrections: Corrections, codes: Iterable[str]) -> dict[
         "fovea_xy": corrections.fovea_xy,
         "corrected": sorted(corrections.by_hand),
         "looked_at": sorted(corrections.complete),
+        "edits": {code: dict(counts) for code, counts in corrections.edits.items()},
+        "graders": list(corrections.graders),
+        "at": None if corrections.at is None else corrections.at.isoformat(timespec="minutes"),
         # Drawn but not complete: no label for a training, but the page restores it.
         "unfinished": {code: b64encode(corrections.masks[code]).decode() for code in sorted(codes)},
     }

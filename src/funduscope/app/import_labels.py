@@ -8,13 +8,14 @@ import zipfile
 from base64 import b64decode
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, Final
 
 import numpy as np
 from PIL import Image
 
 from funduscope.app.export_labels import MANIFEST, SCHEMA
-from funduscope.app.reviewed import Corrections, mask_to_png
+from funduscope.app.reviewed import EDITS, MAX_NAME_LENGTH, Corrections, Edit, mask_to_png
 from funduscope.data.case import Point
 from funduscope.i18n.errors import PhotoError
 from funduscope.imaging.file_headers import read_header
@@ -118,7 +119,20 @@ def corrections_from_json(entry: Mapping[str, Any], size: tuple[int, int]) -> Co
         },
         complete=complete,
         confirmed=complete - by_hand,
+        edits=_edits(entry.get("edits", {})),  # nor these
+        graders=tuple(str(name)[:MAX_NAME_LENGTH] for name in entry.get("graders", ())),
+        at=None if entry.get("at") is None else datetime.fromisoformat(entry["at"]),
     )
+
+
+def _edits(entry: Mapping[str, Any]) -> dict[str, dict[Edit, int]]:
+    """How often a person did what, by structure code; what is not known here is left out."""
+    edits: dict[str, dict[Edit, int]] = {}
+    for code in CODES:
+        counts: dict[Edit, int] = {edit: int(entry[code][edit]) for edit in EDITS if edit in entry.get(code, {})}
+        if counts:
+            edits[code] = counts
+    return edits
 
 
 def _saved_masks(

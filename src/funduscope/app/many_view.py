@@ -12,9 +12,10 @@ import streamlit as st
 from funduscope.app.batch_view import waiting_count
 from funduscope.app.patients import EYE_NAMES, Patient, PhotoRow, patients, rows
 from funduscope.app.printing import offer_file, pages_pdf
-from funduscope.app.reviewed import describe
+from funduscope.app.reviewed import Corrections, describe
 from funduscope.app.session import Session
 from funduscope.app.viewer_component import media_address, viewer
+from funduscope.data.csv_cells import spreadsheet_cell
 from funduscope.i18n.languages import Words
 from funduscope.inference.findings import Failure
 from funduscope.inference.worklist import State, reasons_of
@@ -23,8 +24,12 @@ from funduscope.report.outline import Palette
 from funduscope.report.summary_csv import COLUMNS, SummaryRow, spreadsheet_cells
 from funduscope.vocabulary import CLASSES, CODES
 
-CORRECTION_COLUMNS: Final = (*(f"corrected_{task}" for task in CLASSES), "corrected_outlines")
-"""Columns next to those of summary.csv: a person's classes, and the kinds whose outlines are a person's."""
+CORRECTION_COLUMNS: Final = (
+    *(f"corrected_{task}" for task in CLASSES),
+    *("corrected_outlines", "corrected_edits", "corrected_by", "corrected_at"),
+)
+"""Columns next to those of summary.csv: a person's classes, the kinds whose outlines are a person's, what was done to
+them, by whom and when."""
 
 MANY: Final = "many"
 """In Streamlit's state: the component that shows the patients."""
@@ -45,14 +50,23 @@ def as_csv(photos: Iterable[PhotoRow], refused: Iterable[Failure]) -> bytes:
     table = csv.writer(file, lineterminator="\n")
     table.writerow([*COLUMNS, *CORRECTION_COLUMNS])
     for photo in photos:
-        corrections = photo.corrections
-        by_hand = " ".join(code for code in CODES if code in corrections.by_hand)
         cells = spreadsheet_cells(SummaryRow(photo.name, found=photo.found))
-        table.writerow([*cells, *(corrections.label(task) for task in CLASSES), by_hand])
+        table.writerow([*cells, *_correction_cells(photo.corrections)])
     for failure in refused:
         blank = [None] * len(CORRECTION_COLUMNS)
         table.writerow([*spreadsheet_cells(SummaryRow(failure.photo_name, failure.code)), *blank])
     return file.getvalue().encode("utf-8-sig", "replace")
+
+
+def _correction_cells(corrections: Corrections) -> list[Any]:
+    """The cells of `CORRECTION_COLUMNS`."""
+    by_hand = [code for code in CODES if code in corrections.by_hand]
+    edits = [
+        f"{code} {edit} {count}" for code in by_hand for edit, count in sorted(corrections.edits.get(code, {}).items())
+    ]
+    at = None if corrections.at is None else corrections.at.isoformat(timespec="minutes")
+    graders = spreadsheet_cell(", ".join(corrections.graders))
+    return [*(corrections.label(task) for task in CLASSES), " ".join(by_hand), ", ".join(edits), graders, at]
 
 
 def show_many(session: Session, words: Words, _: Palette) -> None:
@@ -130,7 +144,7 @@ def _photo_data(photo: PhotoRow, session: Session, words: Words) -> dict[str, An
     if photo.uncertainty is not None:
         notes.append(f"{words('many.uncertainty')}: {words.number(photo.uncertainty, '.0%')}")
     if not photo.corrections.is_empty:
-        notes.append(f"{words('correct.yours')} {describe(photo.corrections, words)}")
+        notes.append(describe(photo.corrections, words))
     return {
         "key": photo.key,
         "name": photo.name,

@@ -15,6 +15,7 @@ from funduscope.app.edits import apply_edit
 from funduscope.app.explain_view import show_explanation
 from funduscope.app.printing import show_printing
 from funduscope.app.reviewed import (
+    MAX_NAME_LENGTH,
     Corrections,
     describe,
     grade_name,
@@ -31,10 +32,13 @@ from funduscope.imaging.limits import LIMITS
 from funduscope.imaging.photo_names import safe_stem
 from funduscope.inference.findings import Findings
 from funduscope.report.outline import Palette
-from funduscope.vocabulary import CODES, DME_RISKS, FURTHER_TASKS, GRADES
+from funduscope.vocabulary import CODES, DME_RISKS, FURTHER_TASKS, GRADES, REFERABLE_FROM
 
 UNSTATED: Final = -1
 """In a list of grades: the person gave none. (Streamlit takes None for an empty field.)"""
+
+GRADER: Final = "grader"
+"""In Streamlit's state: the name of who corrects."""
 
 NAMED: Final = "files-named"
 """In Streamlit's state: whether files are named after their photos."""
@@ -79,7 +83,7 @@ def show_one(session: Session, words: Words, palette: Palette) -> None:
     with right:
         show_headline(found, words)
         if not history.now.is_empty:
-            st.info(escaped(f"{words('correct.yours')} {describe(history.now, words)}."))
+            st.info(escaped(f"{describe(history.now, words)}."))
         if history.is_draft:
             st.info(words("draft.restored", {"undo": words("correct.undo")}))
         if history.is_replaced:
@@ -88,7 +92,7 @@ def show_one(session: Session, words: Words, palette: Palette) -> None:
         show_answers(found, words)
         if found["gradable"]["ok"]:
             _ask_complete(session, key, shown, words)
-            _show_corrections(session, key, shown, words)
+            _show_corrections(session, key, shown, found, words)
             if not history.now.is_empty:
                 values = {"folder": drafts_folder(), "forget": words("upload.clear")}
                 st.caption(words("draft.kept", values))
@@ -200,7 +204,7 @@ def _take_edit(session: Session, key: str, edit: Mapping[str, Any], palette: Pal
         history.redo()
     else:
         shown, _ = _drawn(session, opened, key, palette)
-        history.step(apply_edit(shown, history.now, edit))
+        session.correct(key, apply_edit(shown, history.now, edit))
 
 
 def _set_widgets(session: Session, key: str, codes: tuple[str, ...], language: str) -> str:
@@ -241,20 +245,21 @@ def _ask_complete(session: Session, key: str, shown: Findings, words: Words) -> 
         st.markdown(escaped(words("correct.ask", {"kind": words.structure(code)})))
         yes, no = st.columns(2)
         if yes.button(words("correct.ask_yes"), key=f"complete-yes-{key[:16]}-{code}", width="stretch"):
-            history.step(mark_complete(shown, history.now, history.now.complete | {code}))
+            session.correct(key, mark_complete(shown, history.now, history.now.complete | {code}))
             st.rerun()
         if no.button(words("correct.ask_no"), key=f"complete-no-{key[:16]}-{code}", width="stretch"):
             deferred.add(code)
             st.rerun()
 
 
-def _show_corrections(session: Session, key: str, shown: Findings, words: Words) -> None:
+def _show_corrections(session: Session, key: str, shown: Findings, found: Mapping[str, Any], words: Words) -> None:
     """Widgets for the photo tasks and complete structures; each change becomes a step of this photo, though the page
-    may show another one by then."""
+    may show another one by then. found: as in findings.json, with the advice that follows from the corrections."""
     history, codes = session.history(key), tuple(code for code in CODES if code in shown.codes)
     now = history.now
     with st.expander(words("correct.title"), expanded=not now.is_empty):
         st.caption(words("correct.note"))
+        _ask_name(session, words)
         prefix = _set_widgets(session, key, codes, words.language)
         unstated = words("correct.unstated")
 
@@ -268,6 +273,7 @@ def _show_corrections(session: Session, key: str, shown: Findings, words: Words)
             format_func=lambda value: unstated if value == UNSTATED else grade_name(value, words),
             **bound("grade"),
         )
+        _ask_edema(found, now, words)
         st.selectbox(
             words("correct.dme"),
             [UNSTATED, *range(len(DME_RISKS))],
@@ -292,6 +298,30 @@ def _show_corrections(session: Session, key: str, shown: Findings, words: Words)
         st.caption(words("correct.complete_help"))
 
 
+def _ask_name(session: Session, words: Words) -> None:
+    """Asks who corrects: a record names the person."""
+    st.session_state[GRADER] = session.grader  # Streamlit forgets it while another view is shown
+    st.text_input(
+        words("correct.grader"),
+        key=GRADER,
+        max_chars=MAX_NAME_LENGTH,
+        help=words("correct.grader_help"),
+        on_change=lambda: session.name_grader(st.session_state[GRADER].strip()),
+    )
+
+
+def _ask_edema(found: Mapping[str, Any], now: Corrections, words: Words) -> None:
+    """Asks for the edema risk next to a grade that refers nobody, and says what the referral still rests on."""
+    if now.grade is None or now.grade >= REFERABLE_FROM or now.dme is not None:
+        return
+    question = words("correct.ask_dme", {"grade": now.grade})
+    if not found["advice"]["refer"]:
+        st.info(escaped(question))
+        return
+    reasons = " ".join(words.message(reason) for reason in found["advice"]["because"])
+    st.warning(escaped(f"{question} {words('correct.rests_on')} {reasons}"))
+
+
 def _take_correction(session: Session, key: str, shown: Findings, name: str, widget: str) -> None:
     """Makes a widget's value a step of the photo that the widget is of. shown: the photo's findings as drawn."""
     if key not in session.entries:
@@ -310,4 +340,4 @@ def _take_correction(session: Session, key: str, shown: Findings, name: str, wid
         else:
             others = {task: one for task, one in now.classes.items() if task != name}
             after = replace(now, classes=others if label is None else others | {name: label})
-    history.step(after)
+    session.correct(key, after)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from datetime import datetime
+from typing import Any, Final, Literal, get_args
 
 import numpy as np
 from PIL import Image
@@ -23,6 +24,13 @@ from funduscope.inference.rules import advice_after
 from funduscope.vocabulary import CODES, FURTHER_TASKS
 
 MAX_STEPS: Final = 100
+MAX_NAME_LENGTH: Final = 80
+"""Characters of the name of who corrects."""
+
+Edit = Literal["deleted", "drawn", "painted", "erased", "moved_from", "moved_to"]
+EDITS: Final[tuple[Edit, ...]] = get_args(Edit)
+"""What a person does to the outlines of a kind: to a lesion, drawn ones included; or a stroke of brush or eraser; or a
+lesion that was given another kind, of the former kind and of the new one."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,15 @@ class Corrections:
     masks: Mapping[str, bytes] = field(default_factory=dict)
     complete: frozenset[str] = frozenset()
     confirmed: frozenset[str] = frozenset()
+
+    edits: Mapping[str, Mapping[Edit, int]] = field(default_factory=dict)
+    """How often the person did what, by structure code. Files of earlier versions do not say it."""
+
+    graders: tuple[str, ...] = field(default=(), compare=False)
+    """Who corrected, in their order, as they named themselves."""
+
+    at: datetime | None = field(default=None, compare=False)
+    """When it was corrected last."""
 
     def label(self, task: str) -> int | None:
         """The class that the person gave for a photo task of the vocabulary; None without one."""
@@ -69,9 +86,22 @@ class Corrections:
         """A hashable key of everything that changes outlines or landmarks."""
         return self.disc_xy, self.fovea_xy, tuple(sorted(self.masks.items()))
 
-    def with_mask(self, code: str, mask: np.ndarray) -> Corrections:
-        """A copy with this (H, W) bool mask, drawn by the person; whether the structure is complete stays."""
-        return replace(self, masks={**self.masks, code: mask_to_png(mask)}, confirmed=self.confirmed - {code})
+    def with_mask(self, code: str, mask: np.ndarray, edit: Edit) -> Corrections:
+        """A copy with this (H, W) bool mask, made by an edit; whether the structure is complete stays."""
+        counts = {**self.edits.get(code, {})}
+        counts[edit] = counts.get(edit, 0) + 1
+        return replace(
+            self,
+            masks={**self.masks, code: mask_to_png(mask)},
+            confirmed=self.confirmed - {code},
+            edits={**self.edits, code: counts},
+        )
+
+    def named(self, grader: str) -> Corrections:
+        """A copy that names who corrected; none is named where the person gave no name."""
+        if not grader or grader in self.graders:
+            return self
+        return replace(self, graders=(*self.graders, grader))
 
 
 def merged(base: Corrections, ours: Corrections, theirs: Corrections) -> Corrections:
@@ -95,6 +125,9 @@ def merged(base: Corrections, ours: Corrections, theirs: Corrections) -> Correct
         masks={code: one.masks[code] for code, one in sorted(source.items()) if code in one.masks},
         complete=frozenset(code for code, one in source.items() if code in one.complete),
         confirmed=frozenset(code for code, one in source.items() if code in one.confirmed),
+        edits={code: one.edits[code] for code, one in sorted(source.items()) if code in one.edits},
+        graders=tuple(dict.fromkeys((*theirs.graders, *ours.graders))),
+        at=max((at for at in (ours.at, theirs.at) if at is not None), default=None),
     )
 
 
@@ -141,6 +174,12 @@ class History:
     def is_draft(self) -> bool:
         """Whether the current corrections are those that were restored from a draft."""
         return self.from_draft is not None and self.now == self.from_draft
+
+    def name_grader(self, grader: str) -> None:
+        """Names who made the current corrections and those that undo and redo go to."""
+        self.now = self.now.named(grader)
+        self.before = [earlier.named(grader) for earlier in self.before]
+        self.undone = [later.named(grader) for later in self.undone]
 
     def undo(self) -> None:
         """Goes back one step, if there is one."""
@@ -245,11 +284,20 @@ def grade_name(grade: int, words: Words) -> str:
 
 
 def describe(corrections: Corrections, words: Words) -> str:
-    """The corrections in one line for page and PDF; empty without corrections."""
+    """Who corrected, when, and what, in one line for page and PDF; empty without corrections."""
+    if corrections.is_empty:
+        return ""
+    head = words("correct.yours")
+    if corrections.at is not None:
+        values = {"who": ", ".join(corrections.graders), "when": corrections.at.strftime("%Y-%m-%d %H:%M %Z")}
+        head = words("correct.record" if corrections.graders else "correct.record_unnamed", values)
+    return f"{head} {_changes(corrections, words)}"
 
-    def names(codes: frozenset[str]) -> str:
-        return ", ".join(words.structure(code) for code in CODES if code in codes)
 
+def _changes(corrections: Corrections, words: Words) -> str:
+    """What was corrected."""
+    by_hand = [code for code in CODES if code in corrections.by_hand]
+    confirmed = [code for code in CODES if code in corrections.complete - corrections.by_hand]
     stated = {
         words("grade.title"): "" if corrections.grade is None else grade_name(corrections.grade, words),
         words("dme.title"): "" if corrections.dme is None else str(corrections.dme),
@@ -258,9 +306,16 @@ def describe(corrections: Corrections, words: Words) -> str:
             for task in FURTHER_TASKS
             if task.name in corrections.classes
         },
-        words("correct.by_hand"): names(corrections.by_hand),
-        words("correct.confirmed"): names(corrections.complete - corrections.by_hand),
+        words("correct.by_hand"): ", ".join(_edited(code, corrections, words) for code in by_hand),
+        words("correct.confirmed"): ", ".join(words.structure(code) for code in confirmed),
     }
     parts = [f"{name}: {text}" for name, text in stated.items() if text]
     landmarks = (("optic_disc", corrections.disc_xy), ("fovea", corrections.fovea_xy))
     return "; ".join([*parts, *(words(f"correct.{name}") for name, xy in landmarks if xy)])
+
+
+def _edited(code: str, corrections: Corrections, words: Words) -> str:
+    """The name of a structure, with what was done to its outlines."""
+    counts = corrections.edits.get(code, {})
+    done = [words(f"edit.{edit}", {"count": counts[edit]}) for edit in EDITS if edit in counts]
+    return f"{words.structure(code)} ({', '.join(done)})" if done else words.structure(code)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections import OrderedDict
 from dataclasses import dataclass, field, replace
-from datetime import date
+from datetime import date, datetime
 from typing import Any, Final
 
 from funduscope.app.reviewed import Corrections, History, apply_corrections, with_advice, without_objects
@@ -82,6 +82,7 @@ class Session:
 
     saved: the corrections as they were last saved. drafted: as they are in the draft on disk. in_widgets: as the page's
     widgets show them. deferred: by photo the kinds of which the person said that they are not complete yet.
+    grader: the name of the person at the page. unnamed: photos that were corrected before the person gave it.
     repeated: files whose photo was here already, each by its name and the name that the photo had before.
     """
 
@@ -95,6 +96,8 @@ class Session:
     thresholds: dict[str, dict[str, float]] = field(default_factory=dict)
     refused: list[Failure] = field(default_factory=list)
     repeated: list[tuple[str, str]] = field(default_factory=list)
+    unnamed: set[str] = field(default_factory=set)
+    grader: str = ""
 
     def add(self, entry: Entry, opened: OpenPhoto | None) -> None:
         """Adds a photo as the newest one; the same file replaces its earlier entry."""
@@ -113,6 +116,7 @@ class Session:
             of_photos = (self.opened, self.histories, self.saved, self.drafted, self.in_widgets)
             for by_key in (*of_photos, self.deferred, self.thresholds):
                 by_key.pop(oldest, None)
+            self.unnamed.discard(oldest)
         self._drop_files(entry.data)
 
     def restored_from(self, key: str) -> str | None:
@@ -189,6 +193,24 @@ class Session:
         """The history of a photo's corrections, empty at first."""
         return self.histories.setdefault(key, History())
 
+    def correct(self, key: str, after: Corrections) -> None:
+        """Makes `after` a photo's corrections, by the person at the page, now; nothing happens if nothing changed."""
+        history = self.history(key)
+        if after == history.now:
+            return
+        now = datetime.now().astimezone().replace(second=0, microsecond=0)
+        history.step(replace(after, at=now).named(self.grader))
+        if not self.grader:
+            self.unnamed.add(key)
+
+    def name_grader(self, name: str) -> None:
+        """Names the person at the page, also in what the person corrected before."""
+        self.grader = name
+        if name:
+            for key in self.unnamed:
+                self.history(key).name_grader(name)
+            self.unnamed.clear()
+
     def labels(self) -> dict[str, str]:
         """By key the photo's name for a list to choose from, in which no two are alike: of a name that comes again the
         later ones are numbered."""
@@ -221,6 +243,7 @@ class Session:
         self.refused.append(failure)
 
     def clear(self) -> None:
-        """Forgets everything."""
+        """Forgets everything but who is at the page."""
         for part in vars(self).values():
-            part.clear()
+            if not isinstance(part, str):
+                part.clear()

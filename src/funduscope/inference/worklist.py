@@ -130,7 +130,7 @@ def reasons_of(found: Found, answer: PhotoAnswer) -> list[Mapping[str, Any]]:
 
 def reasons_to_retake(found: Found) -> list[Mapping[str, Any]]:
     """The messages of findings.json that say why a photo is to be taken again."""
-    reasons = list((found.get("gradable") or {}).get("reasons") or ())
+    reasons: list[Mapping[str, Any]] = list((found.get("gradable") or {}).get("reasons") or ())
     reasons += [note for note in found.get("warnings") or () if note["code"] == "FOVEA_NOT_FOUND"]
     return reasons or _headlines(found)
 

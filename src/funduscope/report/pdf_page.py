@@ -96,7 +96,7 @@ def _rest(shown: PageContent, words: Words, size: float) -> list[Flowable]:
     if found["gradable"]["ok"]:
         parts += [Text(words("paper.marks"), style(6.5, color="dim")), *_answers(found, words, size)]
     if shown.corrected:
-        parts.append(Text(f"{words('correct.yours')} {shown.corrected}", style(size, bold=True)))
+        parts.append(Text(shown.corrected, style(size, bold=True)))
     if found["gradable"]["ok"]:
         parts += _evidence(found, words, size)
         parts += _lesions(found["lesions"] or {}, shown.palette, words, size)

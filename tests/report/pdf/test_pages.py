@@ -178,7 +178,7 @@ def test_the_same_findings_give_the_same_bytes(jpeg: bytes) -> None:
 
 
 def test_what_a_person_said_stands_on_the_page(jpeg: bytes, pages: Pages) -> None:
-    assert "Your correction: Grade 3" in pages(made(PageContent(told(), jpeg, corrected="Grade 3")))[0]
+    assert "Corrected by A: Grade 3" in pages(made(PageContent(told(), jpeg, corrected="Corrected by A: Grade 3")))[0]
 
 
 def test_a_model_that_answers_little_gets_a_page_too(jpeg: bytes, pages: Pages) -> None:
