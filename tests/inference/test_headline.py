@@ -14,13 +14,14 @@ import pytest
 
 from funduscope.i18n.errors import CodedError
 from funduscope.i18n.languages import LANGUAGES, Words
+from funduscope.i18n.messages import message
 from funduscope.imaging.framing import frame
 from funduscope.imaging.photo import Photo
 from funduscope.inference.card import Card
 from funduscope.inference.conformal import grade_set
 from funduscope.inference.headline import headline
 from funduscope.inference.predictor import Views, interpret
-from funduscope.inference.rules import Supported, advise
+from funduscope.inference.rules import ModelAnswer, Supported, advice_after, advise, advise_nothing
 from funduscope.inference.runtime import Outputs
 from funduscope.inference.urgency import urgency
 from funduscope.quality.gradability import Quality, QualityAdvice
@@ -51,17 +52,11 @@ def found_of(
     grade, own_risk = int(np.argmax(grades)), int(np.argmax(risks))
     probability = sum(grades[2:])
     referable = {"value": probability >= 0.2, "probability": probability, "threshold": 0.2}
-    advice = advise(
-        Supported(span, None if risk is None else (risk, risk), ()),
-        grade,
-        (referable["value"], probability, 0.2),
-        own_risk,
-    )
-    because = [one.to_dict() for one in advice.because]
-    if span is not None and span[0] >= 2 and not advice.refer:
-        because = [{"code": "ICDR_2_BEYOND_MA", "values": {}, "says": ""}]
-    refer = because[0]["code"] != "NOTHING_REFERABLE" or risk == 2
-    how_soon = urgency(max(grade, span[0] if span else 0), max(own_risk, risk or 0), refer)
+    because = [message("ICDR_2_BEYOND_MA", {"at_least": 2, "kinds": ["HE"]})] if span and span[0] >= 2 else []
+    because += [message("DME_2_NEAR_FOVEA", {"distance_dd": 0.5})] if risk == 2 else []
+    exudates = None if risk is None else (risk, risk)
+    areas = (0.0, 0.1, 0.1) if risk else (0.0, 0.0, 0.0)
+    supported = Supported(span, exudates, tuple(because), exudate_areas_dd2=areas)
     return {
         "gradable": {"ok": quality[0], "score": 0.5, "advice": quality[1], "reasons": []},
         "predicted_grade": grade,
@@ -76,7 +71,7 @@ def found_of(
             "dme_risk": risk,
             "dme_agrees": None if risk is None else risk == own_risk,
         },
-        "advice": {"refer": refer, "urgency": how_soon, "because": because},
+        "advice": advise(supported, ModelAnswer(grades, risks, 0.2)).to_dict(),
         "warnings": [{"code": "FAR_FROM_TRAINING"}] if unusual else [],
     }
 
@@ -110,8 +105,9 @@ def test_no_headline_contradicts_another_part_of_the_findings() -> None:
         if parts["dme"] == "DME":
             assert found["dme"]["confidence"] >= 0.8
             assert found["rules"]["dme_agrees"] is not False
-        if found["advice"]["urgency"] == "urgent" and grade < 4 and found["dme"]["risk"] < 2:
-            assert str(parts["referral"]).endswith("_LESIONS"), "the answers above do not say why"
+        if found["advice"]["urgency"] == "urgent" and grade < 4:
+            assert found["dme"]["probabilities"][2] >= 0.5, "an undecided edema risk is not urgent"
+            assert found["rules"]["dme_risk"] in (None, 2), "nor one that the outlines contradict"
         if parts["referral"] == "NO_REFERRAL":
             assert "UNDECIDED" not in f"{parts['grade']} {parts['dme']}", "nobody is sent home by an undecided answer"
         if refer and grade < 2 and not found["dme"]["risk"]:  # the reason is named, as the answers do not give it
@@ -126,20 +122,34 @@ def test_doubtful_answers_are_called_doubtful() -> None:
     assert probable["referral"] == "Refer soon: 46 % chance of grade 2 or more"
     unseen = found_of(GRADES[0], RISKS[0], (0, 0), 0) | {"warnings": [{"code": "FOVEA_NOT_FOUND"}]}
     assert said(headline(unseen))["dme"].startswith("Probably macular edema risk 0")
-    assert said(headline(unseen))["referral"] == "No referral from this photo alone: take it again first"
+    again = "No referral for diabetic retinopathy from this photo alone: take it again first"
+    assert said(headline(unseen))["referral"] == again
     between = found_of([0.45, 0.4, 0.1, 0.03, 0.02], RISKS[0])
     open_to_a_person = "Referral open: the model saw no reason for it; a trained person decides"
     assert said(headline(between))["referral"] == open_to_a_person
-    assert said(headline(between, grade=0))["referral"] == "No referral: next routine check"
+    healthy = "No referral for diabetic retinopathy: next routine check. This says nothing about other diseases"
+    assert said(headline(between, grade=0))["referral"] == healthy
     sure = said(headline(found_of(GRADES[5], RISKS[3])))
     assert sure["grade"] == "Grade 4: Proliferative"
     assert sure["referral"] == "Refer urgently"
+
+
+def test_the_grade_of_a_photo_that_shows_hardly_anything_does_not_lead() -> None:
+    reasons = [message("HARDLY_VISIBLE").to_dict(), message("TOO_DARK").to_dict()]
+    poor = {"ok": True, "score": 0.05, "advice": "retake", "reasons": reasons}
+    dark = found_of(GRADES[5], RISKS[3]) | {"gradable": poor, "advice": advise_nothing().to_dict()}
+    parts = said(headline(dark))
+    assert parts["trust"] == "Hardly anything is visible in this photo: take it again."
+    assert parts["grade"] == "Grade not known: hardly anything is visible"
+    assert parts["referral"] == "Take the photo again; if that fails, have the eye examined"
+    assert said(headline(dark | {"advice": advice_after(dark, 4, None)}, grade=4))["referral"] == "Refer urgently"
 
 
 def test_a_photo_without_an_answer_asks_for_another_photo() -> None:
     empty = dict.fromkeys(("predicted_grade", "confidence", "grade_set", "dme", "referable", "rules", "advice"))
     trusts = {
         "OUT_OF_FOCUS": "TRUST_NOT_GRADABLE",
+        "RETINA_HIDDEN": "TRUST_RETINA_HIDDEN",
         "NOT_FUNDUS": "TRUST_NOT_FUNDUS",
         "SEVERAL_PHOTOS": "TRUST_SEVERAL_PHOTOS",
     }
@@ -223,10 +233,10 @@ def test_an_eye_that_a_clinics_own_table_has_seen_soon_is_not_sent_to_the_next_r
     own = tmp_path / "urgency.toml"
     own.write_text('grade = ["routine", "soon", "soon", "urgent", "urgent"]\ndme = ["routine", "soon", "soon"]\n')
     monkeypatch.setenv("FUNDUSCOPE_URGENCY", str(own))
-    advice = advise(Supported(span, (0, 0), ()), grade, (False, 0.05, 0.2), 0).to_dict()
+    grades = [0.9 if one == grade else 0.025 for one in range(5)]
+    advice = advise(Supported(span, (0, 0), ()), ModelAnswer(grades, RISKS[0], 0.2)).to_dict()
     assert (advice["refer"], advice["urgency"]) == (True, "soon")
     assert [one["code"] for one in advice["because"]] == ["CLINIC_SOON"]
-    grades = [0.9 if one == grade else 0.025 for one in range(5)]
     found = found_of(grades, RISKS[0], span, 0) | {"advice": advice}
     parts = headline(found)
     assert parts["referral"] is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from itertools import product
 from string import Formatter
 
@@ -14,11 +15,14 @@ from funduscope.i18n.messages import message
 from funduscope.imaging.framing import CropTransform
 from funduscope.inference.anatomy import QUADRANTS, Anatomy, disc_diameter_px, is_upside_down, uncut
 from funduscope.inference.objects import Components, LesionObject, by_quadrant
-from funduscope.inference.rules import advise, check, support
+from funduscope.inference.rules import ModelAnswer, Supported, advise, check, support
 from funduscope.vocabulary import ICDR_KINDS, STRUCTURES, Structure
 
 RIGHT = Anatomy(disc_xy=(300.0, 100.0), fovea_xy=(200.0, 100.0), disc_diameter_px=40.0)
-HEADLINES = r"(GRADE|DME)(_PROBABLE|_UNDECIDED\w*|_YOURS\w*)?|REFER_\w+|NO_REFERRAL\w*|RETAKE_OR_EXAMINE|REFERRAL_OPEN"
+HEADLINES = (
+    r"(GRADE|DME)(_PROBABLE|_NOT_KNOWN|_UNDECIDED\w*|_YOURS\w*)?"
+    r"|REFER_\w+|NO_REFERRAL\w*|RETAKE_OR_EXAMINE|REFERRAL_\w+"
+)
 NONE = dict.fromkeys(ICDR_KINDS, ())
 
 
@@ -125,31 +129,71 @@ def test_an_edema_risk_is_held_against_the_exudates():
     somewhere = support(NONE | {"EX": (_object(None),)}, RIGHT)
     assert [check(somewhere, None, risk).dme_agrees for risk in (0, 1, 2)] == [False, True, True]
     assert [one.code for one in check(somewhere, None, 0).messages] == ["DME_BELOW_LESIONS"]
-    assert advise(somewhere, 0, None, 0).because[-1].code == "DME_1_DISTANCE_UNKNOWN"
+    assert advise(somewhere, _answer(0)).because[-1].code == "DME_1_DISTANCE_UNKNOWN"
+
+
+def _answer(grade: int, risk_probs: tuple[float, ...] = (0.9, 0.05, 0.05), referable: float = 0.1) -> ModelAnswer:
+    """A model's answer with this most probable grade, this probability of grade 2 or more, and a threshold of 0.4."""
+    lower = [0.0, 0.0] if grade >= 2 else [(1 - referable) * (0.7 if one == grade else 0.3) for one in range(2)]
+    upper = [referable / 3] * 3 if grade < 2 else [0.9 if one == grade else 0.05 for one in range(2, 5)]
+    return ModelAnswer((*lower, *upper), risk_probs, 0.4)
 
 
 def test_advice_is_the_more_careful_of_the_two():
     clean, bleeding = support(NONE, RIGHT), support(_lesions(HE=1), RIGHT)
-    yes, no = (True, 0.9, 0.4), (False, 0.1, 0.4)
-    assert [one.code for one in advise(clean, 0, no, 0).because] == ["NOTHING_REFERABLE"]
-    assert not advise(clean, 0, no, 0).refer
-    assert advise(clean, 2, yes, 0).refer
-    assert [one.code for one in advise(bleeding, 0, no, 0).because] == ["ICDR_2_BEYOND_MA"]
-    assert [one.code for one in advise(clean, 1, (True, 0.45, 0.4), 0).because] == ["REFERABLE_PROBABLE"]
-    assert [one.code for one in advise(clean, 0, no, 1).because] == ["DME_REFERABLE"]
-    # .34, .31, .35: grade 2 is the most probable, though 0 and 1 together are likelier.
-    assert [one.code for one in advise(clean, 2, (False, 0.35, 0.5), 0).because] == ["GRADE_REFERABLE"]
+
+    def codes(supported: Supported, answer: ModelAnswer) -> list[str]:
+        return [reason.code for reason in advise(supported, answer).because]
+
+    assert codes(clean, _answer(0)) == ["NOTHING_REFERABLE"]
+    assert not advise(clean, _answer(0)).refer
+    assert advise(clean, _answer(2)).refer
+    assert codes(bleeding, _answer(0)) == ["ICDR_2_BEYOND_MA"]
+    assert codes(clean, _answer(1, referable=0.45)) == ["REFERABLE_PROBABLE"]
+    assert codes(clean, _answer(0, (0.3, 0.6, 0.1))) == ["DME_REFERABLE"]
+    # Grade 2 is the most probable, though 0 and 1 together are likelier.
+    assert codes(clean, ModelAnswer((0.34, 0.31, 0.35, 0, 0), (0.9, 0.1, 0), 0.5)) == ["GRADE_REFERABLE"]
     near = support(NONE | {"EX": (_object(0.3),)}, RIGHT)
-    assert [one.code for one in advise(near, 2, yes, 2).because] == ["GRADE_REFERABLE", "DME_2_NEAR_FOVEA"]
+    assert codes(near, _answer(2, (0.0, 0.1, 0.9))) == ["GRADE_REFERABLE", "DME_2_NEAR_FOVEA"]
 
 
-def test_advice_names_the_edema_risk_that_makes_it_urgent() -> None:
-    """An exudate at 1.4 disc diameters supports risk 1, which is seen soon; it is the model's risk 2 that is urgent."""
+@pytest.mark.parametrize(
+    ("exudates", "risk_probs", "how_soon"),
+    [
+        ([(0.3, 5)], (0.05, 0.05, 0.9), "urgent"),
+        ([(0.3, 3)], (0.05, 0.05, 0.9), "soon"),  # one dot of few pixels
+        ([(0.3, 5)], (0.3, 0.25, 0.45), "soon"),  # undecided
+        ([(1.4, 500)], (0.05, 0.05, 0.9), "soon"),  # the outlines contradict it
+        ([], (0.05, 0.05, 0.9), "soon"),
+        ([(None, 500)], (0.05, 0.05, 0.9), "soon"),  # the fovea was not found
+        ([(0.3, 500)], (0.9, 0.05, 0.05), "soon"),  # the photo contradicts the outlines
+    ],
+)
+def test_an_edema_risk_is_urgent_where_it_is_probable_and_exudates_of_some_size_agree(exudates, risk_probs, how_soon):
+    """0.002 squares of a disc's diameter of 40 px are 3.2 px."""
+    outlined = tuple(replace(_object(distance), area_px=area) for distance, area in exudates)
+    assert advise(support(NONE | {"EX": outlined}, RIGHT), _answer(2, risk_probs)).urgency == how_soon
+
+
+def test_exudates_that_a_person_outlined_are_urgent_whatever_the_model_answers():
+    near = {"EX": (_object(0.3),)}
+    assert advise(support(NONE | near, RIGHT, by_hand={"EX"}), _answer(0)).urgency == "urgent"
+    assert advise(support(NONE | near, RIGHT), _answer(0)).urgency == "soon"
+
+
+def test_without_exudates_in_the_model_only_a_probable_edema_risk_is_urgent():
+    nothing = support({}, RIGHT)
+    assert advise(nothing, _answer(0, (0.05, 0.05, 0.9))).urgency == "urgent"
+    assert advise(nothing, _answer(0, (0.2, 0.1, 0.7))).urgency == "soon"
+
+
+def test_the_reasons_of_an_advice_name_one_edema_risk() -> None:
+    """An exudate at 1.4 disc diameters supports risk 1, the model answers 2."""
     far = support(NONE | {"EX": (_object(1.4),)}, RIGHT)
-    advice = advise(far, 2, (True, 0.9, 0.4), 2)
-    assert advice.urgency == "urgent"
-    assert [one.code for one in advice.because] == ["GRADE_REFERABLE", "DME_1_FAR", "DME_REFERABLE"]
-    assert [one.code for one in advise(far, 2, (True, 0.9, 0.4), 1).because] == ["GRADE_REFERABLE", "DME_1_FAR"]
+    reasons = advise(far, _answer(2, (0.0, 0.1, 0.9))).because
+    assert [reason.code for reason in reasons] == ["GRADE_REFERABLE", "DME_REFERABLE"]
+    reasons = advise(far, _answer(2, (0.1, 0.8, 0.1))).because
+    assert [reason.code for reason in reasons] == ["GRADE_REFERABLE", "DME_1_FAR"]
 
 
 def test_every_sentence_is_made_of_its_values():
@@ -227,7 +271,7 @@ def test_what_a_model_of_few_kinds_outlined_counts(code):
     """A haemorrhage or an exudate makes grade 2, whatever else nobody looked for; microaneurysms alone make none."""
     found = support({code: (_object(None),)}, RIGHT)
     assert found.grade_range == (2, 3)
-    assert advise(found, 0, None, 0).refer
+    assert advise(found, _answer(0)).refer
     assert support({"MA": (_object(),)}, RIGHT).grade_range is None
 
 

@@ -15,10 +15,12 @@ from funduscope.inference.anatomy import Anatomy
 from funduscope.inference.card import Card
 from funduscope.inference.headline import headline
 from funduscope.inference.objects import Components, LesionObject, by_quadrant, nearest_fovea_dd
-from funduscope.inference.rules import advise, check, support
+from funduscope.inference.rules import ModelAnswer, advise, check, support
 from funduscope.vocabulary import CODES, GRADES, LESIONS, structure
 
 SHA = "0123456789abcdef" * 4
+GRADE_PROBS = [0.03, 0.08, 0.71, 0.15, 0.03]
+DME_PROBS = [0.09, 0.08, 0.83]
 
 
 @dataclass
@@ -90,8 +92,8 @@ class StandIn:
             "predicted_grade": 2,
             "grade_name": GRADES[2],
             "confidence": 0.71,
-            "probabilities": [0.03, 0.08, 0.71, 0.15, 0.03],
-            "dme": {"risk": 2, "confidence": 0.83, "probabilities": [0.09, 0.08, 0.83]},
+            "probabilities": GRADE_PROBS,
+            "dme": {"risk": 2, "confidence": 0.83, "probabilities": DME_PROBS},
             "referable": {"value": True, "probability": 0.89, "threshold": 0.38},
             "landmarks": {
                 "optic_disc": self.disc_xy and {"x_px": self.disc_xy[0], "y_px": self.disc_xy[1], "diameter_px": 40.0},
@@ -101,7 +103,7 @@ class StandIn:
             "lesions": {code: self._lesion(code) for code in self.codes if code in LESIONS},
             "rules": checked.to_dict(),
             "evidence": [message.to_dict() for message in checked.evidence],
-            "advice": advise(checked.supported, 2, (True, 0.89, 0.38), 2).to_dict(),
+            "advice": advise(checked.supported, ModelAnswer(GRADE_PROBS, DME_PROBS, 0.38)).to_dict(),
         }
 
     def _lesion(self, code: str) -> dict[str, Any]:

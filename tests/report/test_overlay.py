@@ -102,7 +102,8 @@ def test_the_verdict_is_that_of_the_advice(drawn_eye):
 
     said = verdict({"refer": True, "urgency": "urgent", "because": []})
     assert said[-1] == "Refer urgently"
-    assert verdict({"refer": False, "urgency": "routine", "because": []})[-1] == "No referral: next routine check"
+    calm = verdict({"refer": False, "urgency": "routine", "because": []})[-1]
+    assert calm == "No referral for diabetic retinopathy: next routine check. This says nothing about other diseases"
     assert len(verdict(None)) == len(said) - 1
 
 

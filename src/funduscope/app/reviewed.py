@@ -230,6 +230,7 @@ def apply_corrections(findings: Findings, thresholds: Mapping[str, float], corre
         disc_xy=disc_xy or findings.disc_xy,
         fovea_xy=corrections.fovea_xy or findings.fovea_xy,
         estimated=tuple(name for name in findings.estimated if by_person.get(name) is None),
+        by_hand=corrections.by_hand & set(findings.codes),
     )
     return shown.with_masks(masks, {code: findings.objects(code) for code in same} if anatomy_stays else {})
 

@@ -24,7 +24,16 @@ from funduscope.inference.objects import (
     nearest_fovea_dd,
 )
 from funduscope.inference.ood import FAR_PERCENTILE, OodScore
-from funduscope.inference.rules import Advice, Checked, advise, check, support
+from funduscope.inference.rules import (
+    HARDLY_VISIBLE,
+    Advice,
+    Checked,
+    ModelAnswer,
+    advise,
+    advise_nothing,
+    check,
+    support,
+)
 from funduscope.inference.stated import retina_pixel_mm, stated_warnings
 from funduscope.inference.table_row import table_row
 from funduscope.quality.gradability import Quality, QualityAdvice
@@ -79,6 +88,12 @@ class Findings:
     gates: dict[str, tuple[float, ...]] = field(default_factory=dict)
     cams: dict[str, np.ndarray] = field(default_factory=dict)
     training_distance: OodScore | None = None
+    by_hand: frozenset[str] = frozenset()
+    """The structures that a person outlined."""
+
+    is_partial: bool = False
+    """Whether the grade alone is known yet, so that nothing can be said of a referral."""
+
     # Not handed on by `replace`: another card has other thresholds, so other masks.
     _masks: dict[str, np.ndarray] = field(default_factory=dict, init=False, repr=False)
     _given: dict[str, np.ndarray] = field(default_factory=dict, init=False, repr=False)
@@ -127,6 +142,14 @@ class Findings:
         if self.reasons:
             return "refuse"
         return "grade" if self.quality is None else self.quality.advice
+
+    @property
+    def is_hardly_visible(self) -> bool:
+        """Whether the photo shows so little that no referral rests on it, also if a person insisted on an answer."""
+        if self.quality is None:
+            return False
+        codes = {reason.code for reason in self.quality.reasons}
+        return self.quality.advice == "refuse" or HARDLY_VISIBLE in codes
 
     @property
     def codes(self) -> tuple[str, ...]:
@@ -268,18 +291,25 @@ class Findings:
         lesions = [code for code in self.codes if code in LESIONS]
         if not self.gradable_ok or not lesions:
             return None
-        return check(support({code: self.objects(code) for code in lesions}, self.anatomy), self.grade, self.dme)
+        outlined = {code: self.objects(code) for code in lesions}
+        return check(support(outlined, self.anatomy, self.by_hand), self.grade, self.dme)
 
     @property
     def advice(self) -> Advice | None:
         """Whether to refer, by the more careful of model and lesions; None if there is neither grade nor lesion."""
         checked = self.checked
-        if checked is None and self.grade is None and self.dme is None:
+        if self.is_partial or (checked is None and self.grade is None and self.dme is None):
             return None
+        if self.is_hardly_visible:
+            return advise_nothing()
         supported = support({}, self.anatomy) if checked is None else checked.supported
-        probability, threshold = self.referable_probability, self.card.referable_threshold
-        referable = None if probability is None else (probability >= threshold, probability, threshold)
-        return advise(supported, self.grade, referable, self.dme)
+        grade_probs, dme_probs = self.grade_probs, self.dme_probs
+        answer = ModelAnswer(
+            None if grade_probs is None else grade_probs.tolist(),
+            None if dme_probs is None else dme_probs.tolist(),
+            self.card.referable_threshold,
+        )
+        return advise(supported, answer)
 
     @property
     def disc_diameter_px(self) -> float | None:
@@ -318,7 +348,7 @@ class Findings:
             "dme": self._dme(),
             **({"witnesses": self._witnesses()} if self.witness_probs else {}),
             **({"tasks": self._further() or None} if self.card.tasks else {}),
-            "referable": self._referable() if self.grade_probs is not None else None,
+            "referable": None if self.grade_probs is None or self.is_partial else self._referable(),
             "landmarks": self._landmarks() if self.gradable_ok else None,
             "laterality": self.anatomy.laterality if self.gradable_ok else None,
             # None also if the model segments no lesions: not examined differs from not present.
@@ -328,6 +358,7 @@ class Findings:
             "advice": None if advice is None else advice.to_dict(),
             "training_distance": None if self.training_distance is None else self.training_distance.to_dict(),
             "warnings": [message.to_dict() for message in self.warnings],
+            **({"partial": True} if self.is_partial else {}),
             "not_a_medical_device": True,
         }
         return found | {"headline": headline(found)}

@@ -15,7 +15,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from funduscope.i18n.messages import Message, message
-from funduscope.inference.urgency import urgency
+from funduscope.inference.rules import is_hardly_visible
+from funduscope.inference.urgency import most_urgent, urgency
 from funduscope.vocabulary import REFERABLE_FROM
 
 UNDECIDED: Final = 0.5
@@ -58,12 +59,14 @@ def _trust(found: Found) -> Message | None:
     if not gradable["ok"]:
         if _several_photos(gradable):
             return message("TRUST_SEVERAL_PHOTOS")
-        is_other = any(reason["code"] == "NOT_FUNDUS" for reason in gradable["reasons"])
-        return message("TRUST_NOT_FUNDUS" if is_other else "TRUST_NOT_GRADABLE")
+        codes = {reason["code"] for reason in gradable["reasons"]}
+        if "RETINA_HIDDEN" in codes:
+            return message("TRUST_RETINA_HIDDEN")
+        return message("TRUST_NOT_FUNDUS" if "NOT_FUNDUS" in codes else "TRUST_NOT_GRADABLE")
     if gradable["advice"] == "refuse":
         return message("TRUST_FORCED")
     if gradable["advice"] == "retake":
-        return message("TRUST_RETAKE")
+        return message("TRUST_HARDLY_VISIBLE" if is_hardly_visible(found) else "TRUST_RETAKE")
     return message("TRUST_UNLIKE_TRAINING") if _warned(found) & UNLIKE else None
 
 
@@ -81,6 +84,8 @@ def _grade(found: Found, stated: int | None) -> Message | None:
         return message("GRADE_YOURS" if grade is None else "GRADE_YOURS_MODEL", {"grade": stated, "model": grade})
     if grade is None:
         return None
+    if is_hardly_visible(found):
+        return message("GRADE_NOT_KNOWN")
     values = {"grade": grade, "chance": found["confidence"]}
     if found["confidence"] < UNDECIDED:
         return message("GRADE_UNDECIDED", values)
@@ -101,6 +106,8 @@ def _dme(found: Found, stated: int | None) -> Message | None:
         return message("DME_YOURS" if dme is None else "DME_YOURS_MODEL", values)
     if dme is None:
         return None
+    if is_hardly_visible(found):
+        return message("DME_NOT_KNOWN")
     values = {"risk": dme["risk"], "chance": dme["confidence"]}
     if dme["confidence"] < UNDECIDED:
         if rules.get("dme_risk") is None:
@@ -113,11 +120,13 @@ def _dme(found: Found, stated: int | None) -> Message | None:
 
 def _referral(found: Found, grade: int | None, dme: int | None) -> Message | None:
     advice, gradable = found["advice"], found["gradable"]
+    if found.get("partial"):
+        return message("REFERRAL_NOT_YET")
     if advice is not None and advice["refer"]:
         return _refer(found, grade, dme)
     if _several_photos(gradable):
         return None  # each of them may be a good one, and what to do is said above
-    if not gradable["ok"] or gradable["advice"] == "refuse":
+    if not gradable["ok"] or gradable["advice"] == "refuse" or is_hardly_visible(found):
         return message("RETAKE_OR_EXAMINE") if advice is None or grade is None else message("NO_REFERRAL")
     if advice is None:
         return None
@@ -143,8 +152,8 @@ def _refer(found: Found, grade: int | None, dme: int | None) -> Message:
     own_risk = (found["dme"] or {}).get("risk") if dme is None else dme
     how_soon = found["advice"]["urgency"]
     by_answers, by_chance, by_lesions = _REFERRALS[how_soon]
-    if urgency(own_grade, own_risk, refer=True) != how_soon:
-        return message(by_lesions)
+    if most_urgent(how_soon, urgency(own_grade, own_risk, refer=True)) != urgency(own_grade, own_risk, refer=True):
+        return message(by_lesions)  # more urgent than the answers are
     if (own_grade or 0) >= REFERABLE_FROM or own_risk or urgency(own_grade, own_risk, refer=False) == how_soon:
         return message(by_answers)
     if any(reason["code"] == "REFERABLE_PROBABLE" for reason in found["advice"]["because"]):

@@ -184,7 +184,8 @@ def _digest(text: bytes) -> str:
 def _settings(options: OutputOptions, figures: Sequence[Any]) -> dict[str, Any]:
     """What settings.json says, without the photo's path."""
     stated = hashlib.sha256(json.dumps(figures).encode()).hexdigest()[:16]
-    tree = {"funduscope": __version__, "settings": asdict(options), "urgency": urgency_table(), "figures": stated}
+    table = urgency_table().to_dict()
+    tree = {"funduscope": __version__, "settings": asdict(options), "urgency": table, "figures": stated}
     return json.loads(json.dumps(tree))
 
 
