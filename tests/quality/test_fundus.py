@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from research.not_fundus import medical, packaged, papers, rounds
@@ -56,7 +57,9 @@ def test_other_pictures_are_refused() -> None:
     assert len(told) >= 100
     assert len(taken) <= (1 - MIN_REFUSED) * len(told), f"{len(taken)} of {len(told)} taken: {taken}"
     # The others are refused as poor photos: a round thing in them was taken for the eye, and cut out.
-    assert sum("NOT_FUNDUS" in codes for codes in told.values()) > 0.85 * len(told)
+    named = {"NOT_FUNDUS", "RETINA_HIDDEN"}
+    assert sum(not named.isdisjoint(codes) for codes in told.values()) > 0.85 * len(told)
+    assert sum("RETINA_HIDDEN" in codes for codes in told.values()) < 0.2 * len(told), "round and reddish, as a fruit"
 
 
 @pytest.mark.slow
@@ -89,6 +92,22 @@ def test_no_sick_eye_is_lost(shared: Path) -> None:
     sick = [case for case in read_data([shared]) if case.labels.grade == 4 and case.labels.quality != "reject"]
     assert len(sick) > 80
     assert [case.key for case in sick[::2] if "NOT_FUNDUS" in reasons(Photo.open(case.path).pixels)] == []
+
+
+def test_an_eye_behind_haze_is_called_one_that_cannot_be_read() -> None:
+    eye = draw_eye(7201, width_px=700).pixels
+    blurred = cv2.GaussianBlur(eye, (0, 0), 10)
+    hazy = np.where(eye.max(axis=2, keepdims=True) > 20, 0.2 * blurred + 0.8 * np.array([200, 150, 100]), eye)
+    codes = reasons(hazy.astype(np.uint8))
+    assert "RETINA_HIDDEN" in codes
+    assert "NOT_FUNDUS" not in codes
+
+
+def test_of_a_nearly_black_photo_hardly_anything_is_visible() -> None:
+    dark = (draw_eye(7201, width_px=700).pixels * 0.2).astype(np.uint8)
+    refused, quality = assess(frame(dark, 512), dark)
+    assert quality is not None
+    assert refused or "HARDLY_VISIBLE" in {reason.code for reason in quality.reasons}
 
 
 def test_a_spoiled_photo_of_an_eye_is_still_one() -> None:

@@ -158,7 +158,7 @@ def _faults(record: Record) -> Iterator[tuple[str, str]]:
         yield "blurred", "Detail runs in one direction: the eye or the camera moved."
     if measures.get("vessels", 1.0) < NO_VESSELS or measures.get("detail", 9.0) < NO_DETAIL:
         yield "blurred", "Hardly a vessel is visible: blur, haze or glare covers the picture."
-    if likeness == "unlike":  # last, since any other fault may make a photo unlike the others
+    if likeness in ("hidden", "unlike"):  # last, since any other fault may make a photo unlike the others
         yield "not_fundus", "The picture is unlike any photograph of the back of the eye."
 
 

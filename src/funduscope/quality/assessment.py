@@ -11,7 +11,7 @@ from funduscope.i18n.messages import Message, message
 from funduscope.imaging.framing import Frame
 from funduscope.quality import gradability
 from funduscope.quality.fundus import load_fundus_test, measure_all
-from funduscope.quality.gradability import Quality
+from funduscope.quality.gradability import Quality, hardly_visible
 from funduscope.quality.image_measures import small_frame
 
 
@@ -19,7 +19,7 @@ def assess(framed: Frame, pixels: np.ndarray) -> tuple[tuple[Message, ...], Qual
     """Reasons to refuse a framed photo (H, W, 3) uint8, and its quality.
 
     No reason: the photo is answered, though its quality may advise to take it again. Quality is None if no eye is
-    visible, or if the photo shows something else.
+    visible, if the photo shows something else, or if haze hides the retina.
     """
     reasons = not_gradable(framed)
     if framed.field_of_view is None:
@@ -30,6 +30,10 @@ def assess(framed: Frame, pixels: np.ndarray) -> tuple[tuple[Message, ...], Qual
         return reasons, quality
     if shown == "other":
         return (message("NOT_FUNDUS"),), None
+    if shown == "hidden":
+        return (message("RETINA_HIDDEN"), *quality.reasons), None
+    if quality.advice == "retake" and hardly_visible(measures):
+        quality = replace(quality, reasons=(message("HARDLY_VISIBLE"), *quality.reasons))
     if shown == "unsure":
         advice = "retake" if quality.advice == "grade" else quality.advice
         quality = replace(quality, reasons=(message("UNSURE_FUNDUS"), *quality.reasons), advice=advice)

@@ -34,6 +34,11 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
 """Features that one cause degrades, by its code; LIGHT is reported as TOO_DARK or TOO_BRIGHT."""
 
 
+HARDLY_VISIBLE: Final[Mapping[str, float]] = {"pieces": 2.0, "brightness": 40.0, "contrast": 20.0}
+"""A photo to take again of which any measure is below its value shows hardly anything: at most one vessel component, a
+field that is nearly black, or one that is nearly even. Of good photos with a fifth of their light every one is refused
+or below (`python -m research.hidden_retinas`)."""
+
 QualityAdvice = Literal["grade", "retake", "refuse"]
 """What to do with a photo. grade: grade it. retake: grade it, but advise a new photo. refuse: it is too poor; no
 answer is better than the model's."""
@@ -84,6 +89,11 @@ class Gradability:
         tree = json.loads(text)
         network = MLP.from_tree(tree)
         return cls(network, np.array(tree["usual"], np.float64), tree["threshold"], tree["refusal"], tree["about"])
+
+
+def hardly_visible(measures: Mapping[str, float]) -> bool:
+    """Whether a photo that should be taken again shows hardly anything."""
+    return any(measures.get(name, 0.0) < value for name, value in HARDLY_VISIBLE.items())
 
 
 def features(measures: Mapping[str, float]) -> np.ndarray:
