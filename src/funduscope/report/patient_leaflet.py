@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from funduscope.i18n.languages import Words
 from funduscope.inference.headline import headline
-from funduscope.inference.rules import DME_REFERABLE_FROM, advice_after, with_rules
+from funduscope.inference.rules import DME_REFERABLE_FROM, advice_after, is_hardly_visible, with_rules
 from funduscope.inference.stated import undisputed_eye
 from funduscope.inference.urgency import urgency
 from funduscope.vocabulary import REFERABLE_FROM
@@ -53,10 +53,11 @@ def compose(
 ) -> PatientLeaflet:
     """The leaflet of one photo. found: as in findings.json; grade, dme: a person's, instead of the model's.
 
-    The leaflet of a photo that is not gradable says that a new photo is needed, and nothing about the eye, also if
-    someone asked for an answer nevertheless.
+    The leaflet of a photo that is not gradable, or shows hardly anything, says that a new photo is needed, and nothing
+    about the eye, also if someone asked for an answer nevertheless.
     """
     is_refused = found["gradable"]["advice"] == "refuse"
+    is_refused |= is_hardly_visible(found) and grade is None and dme is None
     looked = [words("sheet.looked_says")]
     if is_refused or _looked(found):
         looked.append(words("sheet.looked_for"))
@@ -110,11 +111,12 @@ def _gradable(found: Mapping[str, Any], words: Words, grade: int | None, dme: in
         doubts = _DOUBTS if grade is None else _DOUBTS - {"TRUST_UNLIKE_TRAINING"}
         is_unsure |= not doubts.isdisjoint(part["code"] for part in stated.values() if part)
     kinds = [code for code, one in (found["lesions"] or {}).items() if one["present"] and grade != 0]
-    has_marks = bool(level or risk or kinds)
+    has_marks = bool(level or kinds or dme)
     without_grade = "nothing" if _looked(found) else "not_looked"
     is_undecided = grade is None and not kinds and (found["headline"]["grade"] or {}).get("code") == "GRADE_UNDECIDED"
-    what = "undecided" if is_undecided else max(level or 0, int(has_marks))
-    says = [words(f"sheet.found.{without_grade if level is None and not has_marks else what}")]
+    is_undecided |= bool(risk) and not has_marks  # an edema risk alone, of which nothing is outlined
+    what = without_grade if level is None and not has_marks else max(level or 0, int(has_marks))
+    says = [words(f"sheet.found.{'undecided' if is_undecided else what}")]
     if kinds:
         says.append(words("sheet.seen"))
     lowest, highest = rules.get("dme_range") or (None, None)
@@ -124,7 +126,7 @@ def _gradable(found: Mapping[str, Any], words: Words, grade: int | None, dme: in
     after += [words(f"sheet.found.{name}") for name, so in (("unsure", is_unsure), ("poor", is_poor)) if so]
     is_open = level is None or said == "NO_REFERRAL_PERSON"
     step = {None: "clinic", True: "refer", False: "clinic" if is_open else "no_referral"}[refer]
-    if refer and urgency(level, risk, refer) == "urgent":
+    if refer and found["advice"]["urgency"] == "urgent":
         step = "urgent"
     steps = ["again"] if is_poor or (not refer and said == "NO_REFERRAL_RETAKE") else []
     first = "sheet.not.lost" if has_marks else "sheet.not.healthy"

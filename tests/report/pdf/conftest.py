@@ -12,7 +12,7 @@ import pytest
 from funduscope.i18n.messages import message
 from funduscope.inference.anatomy import Anatomy
 from funduscope.inference.headline import headline
-from funduscope.inference.rules import support
+from funduscope.inference.rules import Advice, support
 
 LESIONS = {"MA": 4, "HE": 3, "EX": 2, "SE": 0}
 
@@ -39,6 +39,8 @@ def told(**changes: Any) -> dict[str, Any]:
         "advice": {
             "refer": True,
             "urgency": "urgent",
+            "by_grade": "soon",
+            "by_dme": "urgent",
             "because": [message("GRADE_REFERABLE", {"grade": 2}).to_dict(), near],
         },
         "warnings": [message("RESEARCH_WEIGHTS").to_dict()],
@@ -49,7 +51,6 @@ def told(**changes: Any) -> dict[str, Any]:
 
 def healthy(**changes: Any) -> dict[str, Any]:
     """The same of an eye in which nothing was found."""
-    because = [message("NOTHING_REFERABLE").to_dict()]
     nothing = {
         "predicted_grade": 0,
         "dme": {"risk": 0, "confidence": 0.9, "probabilities": [0.9, 0.06, 0.04]},
@@ -57,7 +58,7 @@ def healthy(**changes: Any) -> dict[str, Any]:
         "lesions": {code: _lesion(0) for code in LESIONS},
         "rules": {"grade_range": [0, 0], "agrees": True, "dme_risk": 0, "dme_agrees": True},
         "evidence": [one.to_dict() for one in support(dict.fromkeys(LESIONS, ()), Anatomy()).because],
-        "advice": {"refer": False, "urgency": "routine", "because": because},
+        "advice": Advice("routine", "routine", (message("NOTHING_REFERABLE"),)).to_dict(),
     }
     return told(**nothing | changes)
 

@@ -14,6 +14,7 @@ import pytest
 from funduscope.i18n.languages import LANGUAGES, Words, string_table
 from funduscope.i18n.messages import message
 from funduscope.inference.headline import headline
+from funduscope.inference.rules import Advice, advise_nothing
 from funduscope.report.patient_leaflet import FIELDS, PatientLeaflet, compose
 from funduscope.report.patient_leaflet_html import patient_leaflet_html
 from funduscope.vocabulary import LESIONS
@@ -155,6 +156,30 @@ def test_nothing_is_said_to_be_found_or_absent_where_the_grade_is_undecided(grad
     assert words("sheet.found.3") in said(compose(found, words, grade=3)), "a person decided"
 
 
+def test_no_marks_are_said_to_be_found_where_only_the_edema_risk_is_undecided() -> None:
+    words = Words()
+    undecided = {"risk": 1, "confidence": 0.4, "probabilities": [0.35, 0.4, 0.25]}
+    advice = Advice("routine", "soon", (message("DME_REFERABLE", {"risk": 1}),)).to_dict()
+    text = said(compose(healthy(dme=undecided, advice=advice), words))
+    assert words("sheet.found.undecided") in text
+    assert words("sheet.edema.unmarked") in text
+    assert words("sheet.found.1") not in text
+    assert words("sheet.not.lost") not in text
+
+
+def test_no_referral_says_nothing_about_other_diseases() -> None:
+    assert "It says nothing about other diseases." in said(compose(healthy(), Words()))
+
+
+def test_a_photo_that_shows_hardly_anything_is_to_be_taken_again() -> None:
+    words, reasons = Words(), [message("HARDLY_VISIBLE").to_dict()]
+    gradable = {"ok": True, "score": 0.05, "advice": "retake", "reasons": reasons}
+    text = said(compose(told(gradable=gradable, advice=advise_nothing().to_dict()), words))
+    assert words("sheet.found.not_read") in text
+    assert words("sheet.next.again") in text
+    assert words("sheet.next.urgent") not in text
+
+
 def test_exudates_of_unknown_distance_are_called_neither_near_nor_far() -> None:
     words = Words()
     rules = {"grade_range": [2, 3], "agrees": True, "dme_risk": 1, "dme_range": [1, 2], "dme_agrees": True}
@@ -209,7 +234,7 @@ def test_who_corrects_the_edema_alone_drops_no_referral_for_the_grade() -> None:
     found = told(predicted_grade=1, referable=probable, **lesions)
     assert words("sheet.next.refer") in said(compose(found, words, dme=0))
     assert words("sheet.next.no_referral") in said(compose(found, words, grade=1, dme=0))
-    lesions["advice"] = {"refer": False, "urgency": "routine", "because": [message("NOTHING_REFERABLE").to_dict()]}
+    lesions["advice"] = Advice("routine", "routine", (message("NOTHING_REFERABLE"),)).to_dict()
     calm = told(predicted_grade=1, referable=probable | {"value": False}, **lesions)
     assert words("sheet.next.no_referral") in said(compose(calm, words, dme=0))
     ungraded = told(predicted_grade=None, referable=None, **lesions)
