@@ -144,6 +144,10 @@ def test_a_photo_s_grade_comes_before_the_rest_of_its_answer() -> None:
     assert not isinstance(answer, Failure)
     (first,) = early
     assert first.grade == int(answer[1].findings.witness_probs["photo"]["grade"].argmax()), "before lesions are asked"
+    found = first.to_dict()
+    assert found["advice"] is None
+    assert found["referable"] is None
+    assert found["headline"]["referral"]["says"].startswith("Not known yet")
     picture = cv2.imdecode(np.frombuffer(preview_jpeg(first.photo), np.uint8), cv2.IMREAD_COLOR)
     assert picture is not None
     assert picture.shape[1] == 960 < eye.pixels.shape[1]

@@ -93,7 +93,6 @@ def show_grade_first(found: Mapping[str, Any], picture: bytes, words: Words) -> 
     with right:
         show_headline(found, words)
         _grade(found, words)
-        st.info(words("first.more"))
 
 
 def show_warnings(found: Mapping[str, Any], words: Words) -> None:

@@ -109,7 +109,9 @@ class Model(Protocol):
     ) -> Findings:
         """What `find` passes to its `on_grade`."""
         card = replace(self.card, landmarks=())  # they are not sought yet
-        return Findings(photo, framed.transform, card, self.sha256, quality=quality, class_probs=class_probs)
+        return Findings(
+            photo, framed.transform, card, self.sha256, quality=quality, class_probs=class_probs, is_partial=True
+        )
 
     @abstractmethod
     def find(self, photo: Photo, framed: Frame, quality: Quality | None, on_grade: OnGrade | None) -> Findings:
