@@ -31,6 +31,9 @@ from funduscope.inference.rules import Advice, ModelAnswer, Supported, advise, a
 from funduscope.inference.urgency import UrgencyTable, urgency_table
 from funduscope.vocabulary import DATASETS, REFERABLE_FROM
 
+MODEL_NAMES: Final = {"flagship": "default"}
+"""How the documents call a model whose recipe has another name."""
+
 MAX_REFERRED: Final = 0.10
 MAX_URGENT: Final = 0.03
 VALIDATION_FOLD, TEST_FOLD = 1, 0
@@ -92,7 +95,7 @@ def eye_of(row: Mapping[str, Any]) -> Eye | None:
     lesions = {code: [lesion_of(one) for one in kind["objects"]] for code, kind in findings["lesions"].items()}
     edema = findings["dme"] or {}
     return Eye(
-        model=findings["model"]["name"],
+        model=MODEL_NAMES.get(findings["model"]["name"], findings["model"]["name"]),
         dataset=row["dataset"],
         fold=row["fold"],
         grade=labels["grade"],
@@ -184,7 +187,7 @@ def table_lines(eyes: Sequence[Eye]) -> list[str]:
             healthy = count(eye for eye in group if eye.is_healthy or eye.is_good)
             referable = count(eye for eye in group if eye.is_referable)
             urgent = count(eye for eye in group if eye.is_urgent)
-            name = f"{DATASETS[dataset]}{' (good photos, grade unknown)' if group[0].is_good else ''}"
+            name = f"{DATASETS[dataset]}{' (good photos, grade unknown)' if any(eye.is_good for eye in group) else ''}"
             cells = [
                 f"`{model}`, {fold}", name, str(healthy.eyes), share(healthy.referred, healthy.eyes),
                 share(healthy.urgent, healthy.eyes), str(referable.eyes), share(referable.referred, referable.eyes),

@@ -61,7 +61,7 @@ VESSEL_FRAC: Final = 0.3
 
 MAX_HIDDEN_PIECES: Final = 4
 """A picture with no more vessel components hides what is behind its haze. Of ODIR's 88 eyes with cataract that the test
-does not take for a fundus photo, 79 have no more, of DRIMDB's 11 pictures of other things one (`python -m
+does not take for a fundus photo, 79 are called hidden, of DRIMDB's 11 pictures of other things none (`python -m
 research.hidden_retinas`)."""
 
 HIDDEN_CHROMA, HIDDEN_BRIGHTNESS = 25.0, 25.0

@@ -126,7 +126,7 @@ def _gradable(found: Mapping[str, Any], words: Words, grade: int | None, dme: in
     after += [words(f"sheet.found.{name}") for name, so in (("unsure", is_unsure), ("poor", is_poor)) if so]
     is_open = level is None or said == "NO_REFERRAL_PERSON"
     step = {None: "clinic", True: "refer", False: "clinic" if is_open else "no_referral"}[refer]
-    if refer and found["advice"]["urgency"] == "urgent":
+    if refer and (found["advice"] or {}).get("urgency") == "urgent":
         step = "urgent"
     steps = ["again"] if is_poor or (not refer and said == "NO_REFERRAL_RETAKE") else []
     first = "sheet.not.lost" if has_marks else "sheet.not.healthy"
