@@ -194,6 +194,9 @@ def test_what_lossy_coding_changes_is_small(name: str) -> None:
 
 def test_a_jpeg_in_a_dicom_file_is_read_as_the_jpeg_alone() -> None:
     assert np.array_equal(Photo.open(LOSSY["JPEG"]()).pixels, Photo.open(jpeg()).pixels)
+    blank = jpeg().replace(b"\0\x3f\0", bytes(3), 1)  # many phones leave a scan's header so
+    odd = dicom(encapsulate([blank]), JPEGBaseline8Bit, PhotometricInterpretation="YBR_FULL_422")
+    assert np.array_equal(Photo.open(data_of(odd)).pixels, Photo.open(jpeg()).pixels)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Final
 
 import cv2
 import numpy as np
-import simplejpeg
 
 from funduscope.i18n.errors import PhotoError, machine_fault
 from funduscope.i18n.messages import Message, message
@@ -25,6 +24,7 @@ from funduscope.imaging.dicom_file import DicomFile, DicomStatements, is_dicom, 
 from funduscope.imaging.file_headers import Header, read_header
 from funduscope.imaging.limits import LIMITS, Limits, check_bytes, read_file
 from funduscope.imaging.pillow_images import load, orientation_of, refusing_truncated
+from funduscope.imaging.strict_jpeg import decode_strictly
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -312,12 +312,13 @@ def _decoded(data: bytes, limits: Limits, *, upright: bool = True) -> tuple[np.n
 
 def _jpeg(header: Header) -> tuple[np.ndarray, tuple[Message, ...]]:
     if header.samples != 4:
-        return simplejpeg.decode_jpeg(header.data, colorspace="RGB", strict=True), ()
+        pixels, _ = decode_strictly(header.data, "RGB")
+        return pixels, ()
     from PIL import JpegImagePlugin
 
     # Strict decoding finds damage; Pillow then handles CMYK files that are stored inverted.
-    simplejpeg.decode_jpeg(header.data, colorspace="CMYK", strict=True)
-    return _rgb(JpegImagePlugin.JpegImageFile(io.BytesIO(header.data)))
+    _, jpeg = decode_strictly(header.data, "CMYK")
+    return _rgb(JpegImagePlugin.JpegImageFile(io.BytesIO(jpeg)))
 
 
 _CV2_LEVEL: Final = Lock()
