@@ -27,7 +27,8 @@ _LAYOUT: Final = 3
 """Version of the tables; a file with another layout is emptied."""
 
 FRAMED_BY: Final = tuple(
-    f"imaging/{name}.py" for name in ("field_of_view", "file_headers", "framing", "photo", "photo_parts", "strict_jpeg")
+    f"imaging/{name}.py"
+    for name in ("field_of_view", "file_headers", "framing", "photo", "photo_parts", "srgb", "strict_jpeg")
 )
 """The package's files that decide which pixels a JPEG, PNG or TIFF has and where its frame lies."""
 

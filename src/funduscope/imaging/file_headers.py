@@ -63,6 +63,8 @@ class Header:
     `quality`: of a JPEG, 1 to 100 as usual encoders count, by its first table; None if it has none.
     `has_straight_alpha`: whether a fourth channel, where there is one, is transparency that the colors were not
     multiplied by.
+    `profile`: the embedded ICC profile, not checked. `gamma`: the exponent that a PNG states where nothing else in it
+    defines its colors (1.0: linear light).
     `data` is what to decode: the file, a PNG without its metadata, a TIFF marked as upright, in its XMP data too
     (decoders differ in whether they turn one).
     """
@@ -77,6 +79,8 @@ class Header:
     data: bytes
     has_straight_alpha: bool = True
     quality: int | None = None
+    profile: bytes | None = None
+    gamma: float | None = None
 
 
 def read_header(data: bytes) -> Header:
@@ -106,6 +110,8 @@ def _damaged(kind: str, detail: str) -> PhotoError:
 
 
 # --- JPEG -------------------------------------------------------------------------------------------------------
+
+_ICC: Final = b"ICC_PROFILE\0"
 
 # The next marker inside entropy-coded data: 0xFF00 is a stuffed byte, 0xFFD0-D7 are restarts, 0xFFFF is fill.
 _NEXT_MARKER: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
@@ -151,6 +157,7 @@ def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 def _jpeg(data: bytes) -> Header:
     size, orientation, scans, quality = None, None, 0, None
+    profile_parts: dict[bytes, bytes] = {}
     for marker, start, end in jpeg_segments(data):
         payload = data[start + 4 : end]
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
@@ -161,6 +168,9 @@ def _jpeg(data: bytes) -> Header:
             size = struct.unpack(">BHHB", payload[:6])
         elif marker == 0xE1 and payload.startswith(_EXIF) and orientation is None:
             orientation = exif_orientation(payload)
+        elif marker == 0xE2 and payload.startswith(_ICC):
+            numbers = payload[len(_ICC) : len(_ICC) + 2]  # of this part, from 1, and of all parts
+            profile_parts[numbers] = payload[len(_ICC) + 2 :]
         elif marker == 0xDB and quality is None:
             quality = _jpeg_quality(payload)
         elif marker == 0xDA:
@@ -170,7 +180,8 @@ def _jpeg(data: bytes) -> Header:
     bits, height, width, samples = size
     if samples not in (1, 3, 4):
         raise _rare("JPEG", f"{samples} color components", "1, 3 or 4")
-    return Header("JPEG", width, height, bits, samples, 1, orientation or 1, data, quality=quality)
+    profile = b"".join(profile_parts[numbers] for numbers in sorted(profile_parts))
+    return Header("JPEG", width, height, bits, samples, 1, orientation or 1, data, quality=quality, profile=profile)
 
 
 _FIRST_STEPS: Final = 266
@@ -215,6 +226,7 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 def _png(data: bytes) -> Header:
     shape, pages, orientation, expanded = None, 1, None, 0
+    profile, gamma, is_srgb = None, None, False
     kept = [data[:8]]
     for name, start, end in _png_chunks(data):
         if name in _PNG_KEPT:
@@ -229,10 +241,29 @@ def _png(data: bytes) -> Header:
             expanded += _expanded_size(name, data[start:end])
             if expanded > MAX_METADATA_BYTES:
                 raise _too_much_metadata("PNG")
+            if name == b"iCCP":
+                profile = _png_profile(data[start:end])
+        elif name == b"gAMA" and end - start == 4:
+            gamma = int.from_bytes(data[start:end], "big") / 100_000
+        elif name == b"sRGB":
+            is_srgb = True
     if shape is None or shape[3] not in _PNG_SAMPLES:
         raise _damaged("PNG", "its header")
     width, height, bits, color = shape
-    return Header("PNG", width, height, bits, _PNG_SAMPLES[color], pages, orientation or 1, b"".join(kept))
+    return Header(
+        *("PNG", width, height, bits, _PNG_SAMPLES[color], pages, orientation or 1, b"".join(kept)),
+        profile=profile,
+        gamma=None if profile or is_srgb else gamma,
+    )
+
+
+def _png_profile(payload: bytes) -> bytes | None:
+    """The profile in an iCCP chunk, behind its name and the number of its compression; None if it is damaged."""
+    compressed = payload.partition(b"\0")[2][1:]
+    try:
+        return zlib.decompress(compressed)
+    except zlib.error:
+        return None
 
 
 def png_size(file: BinaryIO) -> tuple[int, int]:
@@ -277,6 +308,7 @@ def _expanded_size(name: bytes, payload: bytes) -> int:
 _TIFF_TYPES: Final = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
 _TIFF_INTEGERS: Final = {1: "B", 3: "H", 4: "I"}
 ORIENTATION: Final = 274
+_TIFF_PROFILE: Final = 34675
 _TIFF_SINGLE: Final = (256, 257, 259, 262, 274, 277, 278, 284, 322, 323)
 _EXIF: Final = b"Exif\0\0"
 _COMPRESSIONS: Final = {1: "none", 5: "LZW", 8: "deflate", 32946: "deflate", 32773: "PackBits"}
@@ -291,8 +323,8 @@ def _directory(data: bytes) -> tuple[str, range]:
     return order, range(at + 2, at + 2 + 12 * count, 12)
 
 
-def _tiff_tags(data: bytes) -> tuple[dict[int, tuple[int, ...]], int]:
-    """The first directory's integer tags, and the offset of the next directory (0: there is none).
+def _tiff_tags(data: bytes) -> tuple[dict[int, tuple[int, ...]], bytes | None, int]:
+    """The first directory's integer tags, its ICC profile, and the offset of the next directory (0: there is none).
 
     Raises PhotoError if a tag reaches beyond the data or all of them together are too large.
     """
@@ -302,6 +334,7 @@ def _tiff_tags(data: bytes) -> tuple[dict[int, tuple[int, ...]], int]:
     except struct.error:
         raise _cut_short("TIFF", "its directory is missing") from None
     tags: dict[int, tuple[int, ...]] = {}
+    profile = None
     total = 0
     for entry in entries:
         tag, kind, values = struct.unpack_from(order + "HHI", data, entry)
@@ -312,9 +345,11 @@ def _tiff_tags(data: bytes) -> tuple[dict[int, tuple[int, ...]], int]:
         total += size
         if total > MAX_METADATA_BYTES:
             raise _too_much_metadata("TIFF")
-        if kind in _TIFF_INTEGERS:
+        if tag == _TIFF_PROFILE:
+            profile = data[start : start + size]
+        elif kind in _TIFF_INTEGERS:
             tags[tag] = struct.unpack_from(f"{order}{values}{_TIFF_INTEGERS[kind]}", data, start)
-    return tags, following
+    return tags, profile, following
 
 
 def exif_orientation(blob: bytes) -> int | None:
@@ -339,7 +374,7 @@ def without_xmp_orientation(data: bytes) -> bytes:
 
 
 def _tiff(data: bytes) -> Header:
-    tags, following = _tiff_tags(data)
+    tags, profile, following = _tiff_tags(data)
 
     def first(tag: int, otherwise: int) -> int:
         return (tags.get(tag) or (otherwise,))[0]
@@ -372,7 +407,9 @@ def _tiff(data: bytes) -> Header:
     orientation = orientation if 1 <= orientation <= 8 else 1
     upright = without_xmp_orientation(data if orientation == 1 else _marked_upright(data))
     pages, has_straight_alpha = 2 if following else 1, extra == _STRAIGHT_ALPHA
-    return Header("TIFF", width, height, bits, samples, pages, orientation, upright, has_straight_alpha)
+    return Header(
+        *("TIFF", width, height, bits, samples, pages, orientation, upright, has_straight_alpha), profile=profile
+    )
 
 
 def _marked_upright(data: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""Opens photographs safely: from a path, bytes, a PIL image or an array to upright RGB pixels.
+"""Opens photographs safely: from a path, bytes, a PIL image or an array to upright sRGB pixels.
 
 The format is recognized by content. Limits are checked before anything is decoded. Damaged files are refused, not
 filled with gray, and no metadata is kept. JPEGs are decoded once, strictly: Pillow accepts most with flipped bits.
@@ -24,6 +24,7 @@ from funduscope.imaging.dicom_file import DicomFile, DicomStatements, is_dicom, 
 from funduscope.imaging.file_headers import Header, read_header
 from funduscope.imaging.limits import LIMITS, Limits, check_bytes, read_file
 from funduscope.imaging.pillow_images import load, orientation_of, refusing_truncated
+from funduscope.imaging.srgb import convert_to_srgb, foreign_gamma, srgb_levels
 from funduscope.imaging.strict_jpeg import decode_strictly
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ MIN_JPEG_QUALITY: Final = 15
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Photo:
-    """A photograph, upright: `pixels` (H, W, 3) uint8 RGB, C-contiguous, without metadata.
+    """A photograph, upright: `pixels` (H, W, 3) uint8 sRGB, C-contiguous, without metadata.
 
     The pixels are a copy that nobody else has, and read-only: findings draw them long after inference. `name` is the
     file's name with its suffix ("photo" if there is none). `sha256` is the hex digest of the file's bytes (of shape
@@ -157,8 +158,9 @@ def _dicom_photo(data: bytes, name: str, limits: Limits, file: DicomFile, number
     notes: list[Message] = []
 
     def decode_jpeg(jpeg: bytes) -> np.ndarray:
-        # What EXIF in a frame says of its orientation is no attribute of DICOM: other readers show the frame unturned.
-        decoded, found = _decoded(jpeg, limits, upright=False)
+        # What a frame's own metadata say of orientation and colors is no attribute of DICOM: other readers show the
+        # frame as it is.
+        decoded, found = _decoded(jpeg, limits, is_dicom_frame=True)
         notes.extend(found)
         return decoded
 
@@ -251,7 +253,8 @@ def _from_pil(image: object, name: str, limits: Limits) -> Photo:
     try:
         load(image)  # first: loading turns a TIFF upright and updates its orientation
         orientation = orientation_of(image)
-        pixels, notes = _rgb(image)
+        is_defined = {"icc_profile", "srgb"} & image.info.keys()
+        pixels, notes = _rgb(image, None if is_defined else image.info.get("gamma"))
     except PhotoError:
         raise
     except (ValueError, AssertionError) as error:  # Pillow asserts that an image's file is still open
@@ -261,6 +264,7 @@ def _from_pil(image: object, name: str, limits: Limits) -> Photo:
         raise PhotoError("E_FORMAT", says) from None
     except Exception as error:  # any error of lazy decoding means a damaged image
         raise _undecodable(error) from None
+    pixels = convert_to_srgb(pixels, image.info.get("icc_profile"))
     return replace(_of_own(_upright(pixels, orientation), name), notes=notes)
 
 
@@ -276,9 +280,9 @@ def _undecodable(error: Exception) -> PhotoError:
     return PhotoError("E_CORRUPT", "the picture's data are damaged; expected an intact file: copy it again")
 
 
-def _decoded(data: bytes, limits: Limits, *, upright: bool = True) -> tuple[np.ndarray, tuple[Message, ...]]:
-    """The pixels of an image file, (H, W, 3) uint8, turned upright or as stored; the header is checked before they are
-    decoded."""
+def _decoded(data: bytes, limits: Limits, *, is_dicom_frame: bool = False) -> tuple[np.ndarray, tuple[Message, ...]]:
+    """The pixels of an image file, (H, W, 3) uint8, upright and in sRGB, or for a frame as stored; the header is
+    checked before they are decoded."""
     try:
         header = read_header(data)
     except PhotoError:
@@ -307,7 +311,9 @@ def _decoded(data: bytes, limits: Limits, *, upright: bool = True) -> tuple[np.n
         raise PhotoError(
             "E_CORRUPT", "the picture decodes to another size than it declares; expected an intact file: copy it again"
         )
-    return (_upright(pixels, header.orientation) if upright else pixels), notes
+    if is_dicom_frame:
+        return pixels, notes
+    return _upright(convert_to_srgb(pixels, header.profile), header.orientation), notes
 
 
 def _jpeg(header: Header) -> tuple[np.ndarray, tuple[Message, ...]]:
@@ -336,12 +342,12 @@ def _by_pillow(header: Header) -> tuple[np.ndarray, tuple[Message, ...]]:
         with refusing_truncated():
             image.load()
         if header.bits != 16 or image.mode.startswith("I"):
-            return _rgb(image)
+            return _rgb(image, header.gamma)
     # Pillow keeps only the high byte of 16-bit colors. It has checked that the file is intact; cv2 reads all bits.
     deep = _all_bits(header.data)
     if deep is None or deep.dtype != np.uint16 or deep.ndim != 3 or deep.shape[2] not in (3, 4):
         raise PhotoError("E_FORMAT", f"the 16-bit {header.kind} is of a rare kind; expected RGB: convert it to 8 bits")
-    colors, notes = _to_8_bits(deep[..., :3])
+    colors, notes = _to_8_bits(deep[..., :3], foreign_gamma(header.gamma))
     colors = cv2.cvtColor(colors, cv2.COLOR_BGR2RGB)
     if deep.shape[2] == 4 and header.has_straight_alpha:
         for start in range(0, len(colors), _BAND):  # in floats the whole of it would take gigabytes
@@ -360,15 +366,20 @@ def _all_bits(data: bytes) -> np.ndarray | None:
             cv2.utils.logging.setLogLevel(level)
 
 
-def _rgb(image: Image.Image) -> tuple[np.ndarray, tuple[Message, ...]]:
-    """A PIL image of any mode as (H, W, 3) uint8: palettes resolved, transparency on black, 16 bits scaled to 8."""
+def _rgb(image: Image.Image, stated_gamma: float | None = None) -> tuple[np.ndarray, tuple[Message, ...]]:
+    """A PIL image of any mode as (H, W, 3) uint8: palettes resolved, transparency on black, 16 bits scaled to 8.
+
+    stated_gamma: the exponent of its values where a PNG states one.
+    """
     from PIL import Image
+
+    gamma = foreign_gamma(stated_gamma)
 
     if image.mode.startswith("I"):
         values = np.asarray(image)
         if values.min() < 0 or values.max() > 65535:
             raise PhotoError("E_DEPTH", "the picture has 32 bits a channel; expected 8 or 16: convert it")
-        gray, notes = _to_8_bits(values.astype(np.uint16))
+        gray, notes = _to_8_bits(values.astype(np.uint16), gamma)
         return cv2.cvtColor(gray, cv2.COLOR_GRAY2RGB), notes
     if image.mode == "F":
         raise PhotoError("E_DEPTH", "the picture's values are floating point; expected 8 or 16 bits: convert it")
@@ -378,14 +389,26 @@ def _rgb(image: Image.Image) -> tuple[np.ndarray, tuple[Message, ...]]:
         clear = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
         image = Image.new("RGB", clear.size)
         image.paste(clear, mask=clear.getchannel("A"))
-    return np.array(image if image.mode == "RGB" else image.convert("RGB")), ()
+    pixels = np.array(image if image.mode == "RGB" else image.convert("RGB"))
+    return pixels if gamma is None else cv2.LUT(pixels, srgb_levels(gamma, 256)), ()
 
 
-def _to_8_bits(values: np.ndarray) -> tuple[np.ndarray, tuple[Message, ...]]:
-    """16-bit values as 8 bits: of the full range, or of the 8, 10, 12 or 14 bits that hold the largest value."""
+def _to_8_bits(values: np.ndarray, gamma: float | None) -> tuple[np.ndarray, tuple[Message, ...]]:
+    """16-bit values as 8 bits: of the full range, or of the 8, 10, 12 or 14 bits that hold the largest value.
+
+    gamma: the exponent of the values where they are not those of sRGB. They are brought to sRGB before bits are lost.
+    """
     bits = next((bits for bits in (8, 10, 12, 14) if values.max(initial=0) < 1 << bits), 16)
     notes = () if bits == 16 else (message("READ_AS_FEWER_BITS", {"bits": bits, "below": 1 << bits}),)
-    return cv2.convertScaleAbs(values, alpha=255 / ((1 << bits) - 1)), notes
+    if gamma is None:
+        return cv2.convertScaleAbs(values, alpha=255 / ((1 << bits) - 1)), notes
+
+    levels = srgb_levels(gamma, 1 << bits)
+    eight_bits = np.empty(values.shape, np.uint8)
+    for start in range(0, len(values), _BAND):  # an index takes eight bytes a value
+        band = slice(start, start + _BAND)
+        eight_bits[band] = levels[values[band]]
+    return eight_bits, notes
 
 
 def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
