@@ -259,6 +259,43 @@ def test_many_pages() -> None:
     assert code_of(five) == "E_MULTIPAGE"
     assert furthest(Photo.open(five, limits=Limits(read_first_page=True)), PICTURE) == 0
     assert code_of(saved(page, "PNG", save_all=True, append_images=[page.rotate(180)])) == "E_MULTIPAGE"
+    pair = saved(page, "MPO", save_all=True, append_images=[page.rotate(180)])
+    assert code_of(pair) == "E_MULTIPAGE"
+    first = Photo.open(pair, limits=Limits(read_first_page=True))
+    assert np.array_equal(first.pixels, Photo.open(picture("JPEG")).pixels)
+
+
+def _several(kind: str, pictures: list[Image.Image], **settings) -> bytes:
+    first, *others = pictures
+    return saved(first, kind, save_all=True, append_images=others, **settings)
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "MPO"])
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_file_with_a_smaller_copy_gives_the_picture_of_full_size(kind: str, place: int) -> None:
+    pictures = [Image.fromarray(PICTURE[::2, ::2])]
+    pictures.insert(1 - place, Image.fromarray(PICTURE))
+    photo = Photo.open(_several(kind, pictures))
+    expected = Photo.open(picture("JPEG")).pixels if kind == "MPO" else PICTURE
+    assert np.array_equal(photo.pixels, expected)
+    assert [(note.code, note.values) for note in photo.notes] == [("SMALLER_PICTURES", {"count": 1})]
+
+
+def test_what_a_tiff_calls_smaller_is_no_photo_of_its_own() -> None:
+    image = Image.fromarray(PICTURE)
+    both_marked = _several("TIFF", [image, image.rotate(180)], tiffinfo={254: 1})
+    head, entry, tail = both_marked.rpartition(struct.pack("<HHII", 254, 4, 1, 1))
+    turned = Photo.open(head + entry[:8] + bytes(4) + tail)
+    assert furthest(turned, PICTURE[::-1, ::-1]) == 0
+    assert [note.code for note in turned.notes] == ["SMALLER_PICTURES"]
+
+
+def test_an_index_that_leads_to_no_picture_is_passed_over() -> None:
+    image = Image.fromarray(PICTURE)
+    pair = _several("MPO", [image, image])
+    alone = Photo.open(pair[: pair.index(b"\xff\xd9") + 2])
+    assert np.array_equal(alone.pixels, Photo.open(picture("JPEG")).pixels)
+    assert alone.notes == ()
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])

@@ -68,8 +68,9 @@ PHOTO_CODES: Final[dict[str, ErrorCode]] = {
     ),
     "E_MULTIPAGE": ErrorCode(
         422,
-        "the TIFF or animated PNG holds several pictures, the DICOM file more than 16 frames or "
-        "more pictures than it states, or several where one photo is expected",
+        "the TIFF, animated PNG or JPEG (MPO) holds several pictures of full size, the DICOM file "
+        "more than 16 frames or more pictures than it states, or several where one photo is "
+        "expected",
         "save each as a file, or name the frame",
     ),
     "E_DEPTH": ErrorCode(

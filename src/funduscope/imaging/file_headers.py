@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO, Final
 
 from funduscope.i18n.errors import PhotoError
@@ -52,21 +52,27 @@ MAX_CHUNKS: Final = 200_000
 MAX_SEGMENTS: Final = 20_000
 """Most JPEG markers of a file that is not an attack (full segments would make 1.3 GB)."""
 
+MAX_PICTURES: Final = 32
+"""Pictures of one file that are looked at; a camera makes three or four."""
+
 MAX_METADATA_BYTES: Final = 8_000_000
 """Largest size of a file's compressed texts and color profile, once expanded, and of a TIFF's tags."""
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """A file's header: `kind` JPEG, PNG or TIFF; bits per sample; samples per pixel; pages; EXIF orientation 1 to 8.
+    """A file's header: `kind` JPEG, PNG or TIFF; bits per sample; samples per pixel; EXIF orientation 1 to 8.
+
+    `pages`: pictures of full size; the header is that of the first. `smaller_pictures`: how many others
+    there are, such as a thumbnail.
 
     `quality`: of a JPEG, 1 to 100 as usual encoders count, by its first table; None if it has none.
     `has_straight_alpha`: whether a fourth channel, where there is one, is transparency that the colors were not
     multiplied by.
     `profile`: the embedded ICC profile, not checked. `gamma`: the exponent that a PNG states where nothing else in it
     defines its colors (1.0: linear light).
-    `data` is what to decode: the file, a PNG without its metadata, a TIFF marked as upright, in its XMP data too
-    (decoders differ in whether they turn one).
+    `data` is what to decode: the file, a PNG without its metadata, a TIFF that begins with its first picture of full
+    size and is marked as upright, in its XMP data too (decoders differ in whether they turn one).
     """
 
     kind: str
@@ -81,13 +87,35 @@ class Header:
     quality: int | None = None
     profile: bytes | None = None
     gamma: float | None = None
+    smaller_pictures: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Picture:
+    """One of several pictures in a file: where it begins, and whether the file calls it a smaller copy of another."""
+
+    start: int
+    width: int
+    height: int
+    is_called_smaller: bool
+
+
+def _full_size(pictures: Sequence[_Picture]) -> list[_Picture]:
+    """The pictures that are no smaller copies: those of more than a quarter of the pixels of the largest.
+
+    Thumbnails, previews and a phone's maps of brightness have at most half of the photo's sides.
+    """
+    candidates = [picture for picture in pictures if not picture.is_called_smaller] or pictures
+    largest_px = max(picture.width * picture.height for picture in candidates)
+    smallest_px = min(largest_px // 4 + 1, largest_px)
+    return [picture for picture in candidates if picture.width * picture.height >= smallest_px]
 
 
 def read_header(data: bytes) -> Header:
     """Read and check the structure of an image file; raises PhotoError where it is no whole JPEG, PNG or TIFF."""
     if not data:
         raise PhotoError("E_EMPTY", f"the file is empty (0 bytes); {EXPECTED}: send it again")
-    if data.startswith(b"\xff\xd8"):
+    if data.startswith(_JPEG_START):
         return _jpeg(data)
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
         return _png(data)
@@ -112,18 +140,26 @@ def _damaged(kind: str, detail: str) -> PhotoError:
 # --- JPEG -------------------------------------------------------------------------------------------------------
 
 _ICC: Final = b"ICC_PROFILE\0"
+_JPEG_START: Final = b"\xff\xd8"
+_FRAMES: Final = (0xC0, 0xC1, 0xC2)
+_MPF: Final = b"MPF\0"
+_MPF_ENTRIES: Final = 0xB002
+_MPF_ENTRY_BYTES: Final = 16
+_MPF_KIND, _MPF_THUMBNAIL = 0xFF0000, 0x010000
 
 # The next marker inside entropy-coded data: 0xFF00 is a stuffed byte, 0xFFD0-D7 are restarts, 0xFFFF is fill.
 _NEXT_MARKER: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 FILL_BYTES: Final = re.compile(rb"\xff*(?=\xff)")
 
 
-def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+def jpeg_segments(data: bytes, image_start: int = 0) -> Iterator[tuple[int, int, int]]:
     """Marker, start and end of each segment, a scan with its coded data, up to the end-of-image marker.
+
+    image_start: where the JPEG begins in the data.
 
     Raises PhotoError if the file is no whole JPEG.
     """
-    at, scans = 2, 0
+    at, scans = image_start + 2, 0
     for _ in range(MAX_SEGMENTS):
         at = filled.end() if (filled := FILL_BYTES.match(data, at)) else at
         if len(data) < at + 2:
@@ -156,12 +192,24 @@ def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def _jpeg(data: bytes) -> Header:
+    """The header of the JPEG, or of the first of full size where a file has several."""
+    index = _index_of_pictures(data)
+    size = _jpeg_size(data, 0)
+    if index is None or size is None:
+        return _jpeg_picture(data)
+    pictures = [_Picture(0, *size, False), *_listed_pictures(data, index)]
+    full_size = _full_size(pictures)
+    header = _jpeg_picture(data[full_size[0].start :])
+    return replace(header, pages=len(full_size), smaller_pictures=len(pictures) - len(full_size))
+
+
+def _jpeg_picture(data: bytes) -> Header:
     size, orientation, scans, quality = None, None, 0, None
     profile_parts: dict[bytes, bytes] = {}
     for marker, start, end in jpeg_segments(data):
         payload = data[start + 4 : end]
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            if marker not in (0xC0, 0xC1, 0xC2):
+            if marker not in _FRAMES:
                 raise _rare("JPEG", "arithmetic, lossless or hierarchical", "baseline or progressive")
             if size is not None or len(payload) < 6:
                 raise _damaged("JPEG", "its frame header")
@@ -182,6 +230,48 @@ def _jpeg(data: bytes) -> Header:
         raise _rare("JPEG", f"{samples} color components", "1, 3 or 4")
     profile = b"".join(profile_parts[numbers] for numbers in sorted(profile_parts))
     return Header("JPEG", width, height, bits, samples, 1, orientation or 1, data, quality=quality, profile=profile)
+
+
+def _index_of_pictures(data: bytes) -> range | None:
+    """Where a JPEG of several pictures lists them (CIPA DC-007); None if it has no such index."""
+    for marker, start, end in jpeg_segments(data):
+        if marker == 0xE2 and data.startswith(_MPF, start + 4):
+            return range(start + 4 + len(_MPF), end)
+        if marker in _FRAMES:
+            break
+    return None
+
+
+def _listed_pictures(data: bytes, index: range) -> Iterator[_Picture]:
+    """The pictures that an index lists behind the first.
+
+    Programs that save a photo again often leave the index of the old file: what leads to no JPEG is passed over.
+    """
+    block = data[index.start : index.stop]
+    with suppress(struct.error):
+        order, fields = _directory(block)
+        for field in fields:
+            tag, _, size, at = struct.unpack_from(order + "HHII", block, field)
+            if tag != _MPF_ENTRIES:
+                continue
+            for entry in range(at, at + min(size, MAX_PICTURES * _MPF_ENTRY_BYTES), _MPF_ENTRY_BYTES):
+                attributes, _, offset = struct.unpack_from(order + "III", block, entry)
+                start = index.start + offset
+                size_px = _jpeg_size(data, start)
+                if offset and size_px is not None:  # the offset of the first picture is 0
+                    yield _Picture(start, *size_px, attributes & _MPF_KIND == _MPF_THUMBNAIL)
+
+
+def _jpeg_size(data: bytes, start: int) -> tuple[int, int] | None:
+    """Width and height of the JPEG that begins there; None if none does."""
+    if not data.startswith(_JPEG_START, start):
+        return None
+    with suppress(PhotoError, struct.error):
+        for marker, segment_start, _ in jpeg_segments(data, start):
+            if marker in _FRAMES:
+                height, width = struct.unpack_from(">HH", data, segment_start + 5)
+                return width, height
+    return None
 
 
 _FIRST_STEPS: Final = 266
@@ -309,30 +399,57 @@ _TIFF_TYPES: Final = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 
 _TIFF_INTEGERS: Final = {1: "B", 3: "H", 4: "I"}
 ORIENTATION: Final = 274
 _TIFF_PROFILE: Final = 34675
+_TIFF_SUBFILE: Final = 254
 _TIFF_SINGLE: Final = (256, 257, 259, 262, 274, 277, 278, 284, 322, 323)
 _EXIF: Final = b"Exif\0\0"
 _COMPRESSIONS: Final = {1: "none", 5: "LZW", 8: "deflate", 32946: "deflate", 32773: "PackBits"}
 _STRAIGHT_ALPHA: Final = 2  # of tag 338; 0 is an undefined channel, 1 transparency that colors are multiplied by
 
 
-def _directory(data: bytes) -> tuple[str, range]:
-    """The byte order, and the offset of each entry of the first directory; struct.error if there is none."""
+def _directory(data: bytes, at: int = 0) -> tuple[str, range]:
+    """The byte order, and the offset of each entry of the directory there, of the first by default; struct.error if
+    there is none."""
     order = "<" if data[:2] == b"II" else ">"
-    at = struct.unpack_from(order + "I", data, 4)[0]
+    at = at or struct.unpack_from(order + "I", data, 4)[0]
     count = struct.unpack_from(order + "H", data, at)[0]
     return order, range(at + 2, at + 2 + 12 * count, 12)
 
 
-def _tiff_tags(data: bytes) -> tuple[dict[int, tuple[int, ...]], bytes | None, int]:
-    """The first directory's integer tags, its ICC profile, and the offset of the next directory (0: there is none).
+def _tiff_pictures(data: bytes) -> list[_Picture]:
+    """The pictures of a TIFF, each with the offset of its directory."""
+    pictures: list[_Picture] = []
+    try:
+        order, entries = _directory(data)
+        while True:
+            start = entries.start - 2
+            values = _single_values(data, order, entries)
+            is_reduced = bool(values.get(_TIFF_SUBFILE, 0) & 1)
+            pictures.append(_Picture(start, values.get(256, 0), values.get(257, 0), is_reduced))
+
+            following = struct.unpack_from(order + "I", data, entries.stop)[0]
+            if following in (0, *(picture.start for picture in pictures)) or len(pictures) == MAX_PICTURES:
+                return pictures
+            order, entries = _directory(data, following)
+    except struct.error:
+        raise _cut_short("TIFF", "its directory is missing") from None
+
+
+def _single_values(data: bytes, order: str, entries: range) -> dict[int, int]:
+    """The tags of a directory that have one whole number."""
+    values: dict[int, int] = {}
+    for entry in entries:
+        tag, kind, count = struct.unpack_from(order + "HHI", data, entry)
+        if kind in _TIFF_INTEGERS and count == 1:
+            values[tag] = struct.unpack_from(order + _TIFF_INTEGERS[kind], data, entry + 8)[0]
+    return values
+
+
+def _tiff_tags(data: bytes) -> tuple[dict[int, tuple[int, ...]], bytes | None]:
+    """The first directory's integer tags, and its ICC profile.
 
     Raises PhotoError if a tag reaches beyond the data or all of them together are too large.
     """
-    try:
-        order, entries = _directory(data)
-        following = struct.unpack_from(order + "I", data, entries.stop)[0]
-    except struct.error:
-        raise _cut_short("TIFF", "its directory is missing") from None
+    order, entries = _directory(data)
     tags: dict[int, tuple[int, ...]] = {}
     profile = None
     total = 0
@@ -349,7 +466,7 @@ def _tiff_tags(data: bytes) -> tuple[dict[int, tuple[int, ...]], bytes | None, i
             profile = data[start : start + size]
         elif kind in _TIFF_INTEGERS:
             tags[tag] = struct.unpack_from(f"{order}{values}{_TIFF_INTEGERS[kind]}", data, start)
-    return tags, profile, following
+    return tags, profile
 
 
 def exif_orientation(blob: bytes) -> int | None:
@@ -374,7 +491,10 @@ def without_xmp_orientation(data: bytes) -> bytes:
 
 
 def _tiff(data: bytes) -> Header:
-    tags, profile, following = _tiff_tags(data)
+    pictures = _tiff_pictures(data)
+    full_size = _full_size(pictures)
+    data = _beginning_with(data, full_size[0].start)
+    tags, profile = _tiff_tags(data)
 
     def first(tag: int, otherwise: int) -> int:
         return (tags.get(tag) or (otherwise,))[0]
@@ -406,10 +526,19 @@ def _tiff(data: bytes) -> Header:
     orientation = first(ORIENTATION, 1)
     orientation = orientation if 1 <= orientation <= 8 else 1
     upright = without_xmp_orientation(data if orientation == 1 else _marked_upright(data))
-    pages, has_straight_alpha = 2 if following else 1, extra == _STRAIGHT_ALPHA
     return Header(
-        *("TIFF", width, height, bits, samples, pages, orientation, upright, has_straight_alpha), profile=profile
+        *("TIFF", width, height, bits, samples, len(full_size), orientation, upright),
+        has_straight_alpha=extra == _STRAIGHT_ALPHA,
+        profile=profile,
+        smaller_pictures=len(pictures) - len(full_size),
     )
+
+
+def _beginning_with(data: bytes, directory: int) -> bytes:
+    """The same TIFF with the directory at this offset as its first."""
+    order = "<" if data[:2] == b"II" else ">"
+    first = struct.pack(order + "I", directory)
+    return data if data[4:8] == first else data[:4] + first + data[8:]
 
 
 def _marked_upright(data: bytes) -> bytes:

@@ -16,8 +16,8 @@ class Limits:
     """Limits of a file's bytes, and of a photo's pixels, shorter side, ratio of sides and pages.
 
     max_ratio: of the longer side to the shorter. No camera makes more than 2, mosaics and both eyes in one image hardly
-    more than 3; the square around a strip would need gigabytes. read_first_page: whether the first page of a file with
-    several is read; otherwise the file is refused.
+    more than 3; the square around a strip would need gigabytes. read_first_page: whether the first picture of a file
+    with several of full size is read; otherwise the file is refused.
     """
 
     max_bytes: int = 200_000_000

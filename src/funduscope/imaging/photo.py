@@ -291,7 +291,8 @@ def _decoded(data: bytes, limits: Limits, *, is_dicom_frame: bool = False) -> tu
         raise _undecodable(error) from None
     _check_size(header.width, header.height, limits)
     if header.pages > 1 and not limits.read_first_page:
-        raise PhotoError("E_MULTIPAGE", f"the {header.kind} holds several pictures; expected one: save each as a file")
+        came = f"the {header.kind} holds several pictures of full size"
+        raise PhotoError("E_MULTIPAGE", f"{came}; expected one: save each as a file")
     if header.bits == 1:
         raise _one_bit()
     if header.bits > 16 or (header.kind == "JPEG" and header.bits != 8):
@@ -303,6 +304,8 @@ def _decoded(data: bytes, limits: Limits, *, is_dicom_frame: bool = False) -> tu
         pixels, notes = _jpeg(header) if header.kind == "JPEG" else _by_pillow(header)
         if header.quality is not None and header.quality < MIN_JPEG_QUALITY:
             notes = (*notes, message("LOW_JPEG_QUALITY", {"quality": header.quality}))
+        if header.smaller_pictures:
+            notes = (*notes, message("SMALLER_PICTURES", {"count": header.smaller_pictures}))
     except PhotoError:
         raise
     except Exception as error:  # decoders raise anything from OSError to IndexError on hostile files
