@@ -14,21 +14,25 @@ import argparse
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import cv2
 import numpy as np
-from benchmarks.spoil import blurred, coarse, compressed, exposed, noisy
+from benchmarks.spoil import blurred, coarse, compressed, exposed, noisy, shift_color
 from benchmarks.unseen import for_photo_tasks, must_have_kept
 
-from funduscope.compare.corruptions import corrupt_color, corrupted_stream
 from funduscope.data.case import Case
 from funduscope.data.sources import read_data
 from funduscope.data.splits import SplitPlan
 from funduscope.evaluation.score_key import ScoreKey
-from funduscope.evaluation.scores import summarize
+from funduscope.evaluation.score_photo import score_photo
+from funduscope.evaluation.scores import PhotoScore, summarize
+from funduscope.i18n.errors import PhotoError
+from funduscope.imaging.photo import Photo
+from funduscope.inference.findings import Failure
 from funduscope.inference.loading import load
 from funduscope.inference.predictor import Predictor
 from funduscope.vocabulary import EITHER_EXUDATE
@@ -50,11 +54,11 @@ CHANGES: Final[Mapping[str, Mapping[str, Change]]] = {
     "brighter": {f"x{f}": lambda pixels, key, f=f: exposed(pixels, f) for f in (1.3, 1.7, 2.3)},
     "JPEG quality": {f"{q}": lambda pixels, key, q=q: compressed(pixels, q) for q in (50, 25, 10)},
     "noise, levels": {f"{s}": lambda pixels, key, s=s: noisy(pixels, s, _rng(key)) for s in (5, 12, 25)},
-    "color, share of a strong shift": {f"{s:g}": lambda pixels, key, s=s: corrupt_color(pixels, key, s)
+    "color, share of a strong shift": {f"{s:g}": lambda pixels, key, s=s: shift_color(pixels, key, s)
                                        for s in (0.25, 0.5, 1.0)},
     "scale, photo's width": {f"{w} px": lambda pixels, key, w=w: coarse(pixels, w) for w in (900, 600, 400)},
 }  # fmt: skip
-"""Kind to strength to what is done to a photo's pixels; the color shift at 1 is that of `compare`."""
+"""Kind to strength to what is done to a photo's pixels."""
 
 ROWS: Final = (
     ("DR kappa, IDRiD", "idrid-B", "DR", "kappa"),
@@ -75,13 +79,24 @@ ROWS: Final = (
 )
 
 
+def score_changed(predictor: Predictor, cases: Iterable[Case], change: Change) -> Iterator[PhotoScore]:
+    """Predict and score one photo after another, each changed before the prediction."""
+    for case in cases:
+        try:
+            photo = Photo.open(case.path)
+            answer = predictor(replace(photo, pixels=change(photo.pixels, case.key)))
+        except PhotoError as error:
+            answer = Failure(case.path.name, error.code, error.says)
+        yield score_photo(answer, case, predictor.card, judges=predictor.refuses)
+
+
 def round_of(predictor: Predictor, cases: list[Case], change: Change) -> dict[str, Any]:
     """One strength: every row's value, and how many photos were refused of how many."""
     masked = [case for case in cases if case.labels.masks and case.dataset not in GRADED]
     plain = [case for case in cases if case not in masked]
     photos = [
-        *corrupted_stream(for_photo_tasks(predictor), plain, change),
-        *corrupted_stream(predictor, masked, change),
+        *score_changed(for_photo_tasks(predictor), plain, change),
+        *score_changed(predictor, masked, change),
     ]
     scores = summarize(photos, repeats=1)
     values = {name: scores.number(ScoreKey.parse(*where)) for name, *where in ROWS}

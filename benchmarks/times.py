@@ -13,34 +13,34 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 from funduscope import checkpoint
-from funduscope.compare.run_folder import COST, read_run
+from funduscope.atomic import read_json
+from funduscope.compare.run_record import COST
 from funduscope.compare.score_runs import put_prediction
 from funduscope.evaluation.cost import measure_predictions
 from funduscope.export.onnx_file import write_onnx
 from funduscope.inference.card import Card
 from funduscope.network.joined import JoinedNetwork, build_model
 from funduscope.network.network import Network
-
-ARITHMETIC = "float32"
+from funduscope.recipe import Recipe
 
 
 def network_of(bundle: Path, runs: Path | None) -> tuple[Network | JoinedNetwork, Card]:
     """The row's network in eval mode, with its trained weights where what it takes hangs on them."""
-    run = read_run(bundle, bundle.name)
+    recipe = Recipe.load(bundle / "recipe.toml")
+    work = read_json(bundle / "scores" / COST)["work"]
     weights = None if runs is None else runs / bundle.name / "best.safetensors"
-    if run.cost is not None and run.cost["work"]["photo"]["kept"] < 1:
+    if work["photo"]["kept"] < 1:
         if weights is None or not weights.is_file():
             sys.exit(f"{bundle.name}: its gates choose experts, so that its time hangs on its weights: name --runs.")
-        return checkpoint.load(weights).network().eval(), Card.of(run.recipe)
-    recipe = run.recipe.model_copy(update={"encoder": run.recipe.encoder.model_copy(update={"weights": "none"})})
-    return build_model(recipe).eval(), Card.of(run.recipe)
+        return checkpoint.load(weights).network().eval(), Card.of(recipe)
+    untrained = recipe.model_copy(update={"encoder": recipe.encoder.model_copy(update={"weights": "none"})})
+    return build_model(untrained).eval(), Card.of(recipe)
 
 
 def main() -> None:
@@ -63,8 +63,7 @@ def main() -> None:
         predictions = measure_predictions(models, runs=given.rounds)
     sitting = hashlib.sha256("".join(path.name for path in bundles).encode()).hexdigest()[:12]
     for bundle, prediction in zip(bundles, predictions, strict=True):
-        tree = json.loads((bundle / "scores" / COST).read_text("utf-8"))
-        put_prediction(bundle, tree, {**prediction.to_dict(), "arithmetic": ARITHMETIC}, sitting)
+        put_prediction(bundle, prediction.to_dict(), sitting, runtime="ONNX Runtime")
         print(
             f"{bundle.name}: {prediction.wall_s:.2f} s, {prediction.times_baseline:.1f} x, {prediction.peak_mb:.0f} MB"
         )

@@ -1,25 +1,86 @@
-"""A table of runs in one file, and the folders of them that `funduscope compare` reads.
+"""Bundles of runs: folders with what `funduscope compare` reads of a run, and tables of them in one file.
 
-`results/NAME.jsonl.gz` has a line a run: its name, and each file of its bundle (compare/run_folder.py) by path. JSON is
-kept parsed; lines of JSON as blocks of rows under their keys, which are then written once. Nothing is lost on the way.
+A bundle has no weights, and hashes in place of the names of photos and patients. `results/NAME.jsonl.gz` has a line a
+run: its name, and each file of its bundle by path. JSON is kept parsed; lines of JSON as blocks of rows under their
+keys, which are then written once. Nothing is lost on the way.
 """
 
 from __future__ import annotations
 
 import gzip
 import json
+import shutil
 import tempfile
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+from funduscope.atomic import read_json, read_lines
 from funduscope.cli.terminal import tracked
-from funduscope.compare.run_folder import bundle
-from funduscope.compare.score_runs import score_runs
+from funduscope.compare.run_record import COST, PARTS, hashed
+from funduscope.compare.score_kinds import PACKED, Row
+from funduscope.compare.score_runs import score_run
 from funduscope.data.case import Case
 from funduscope.recipe import Recipe
 from funduscope.training.train import train
+from funduscope.vocabulary import CLASSES
+
+_COLUMNS: Final = {
+    *("key", "dataset", "visit", "refused", "maculopathy", *CLASSES, *(f"predicted_{name}" for name in CLASSES)),
+    *("disc center px", "fovea px", "false lesions", *PACKED),
+}
+"""Of a photo's row, what scores and tests are taken of."""
+
+
+def bundle(run: Path, folder: Path) -> None:
+    """Write the bundle of a run into a new folder."""
+    folder.mkdir(parents=True)
+    for name in ("recipe.toml", "run.json", "journal.jsonl"):
+        shutil.copyfile(run / name, folder / name)
+
+    for part in PARTS:
+        scores = run / "scores" / part
+        if not (scores / "scores.json").is_file():
+            continue
+        target = folder / "scores" / part
+        target.mkdir(parents=True)
+        trimmed = _trim(read_json(scores / "scores.json"))
+        (target / "scores.json").write_text(json.dumps(trimmed), "utf-8")
+        rows = [_narrow(row) for row in read_lines(scores / "photos.jsonl")]
+        (target / "photos.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+
+    cost = run / "scores" / COST
+    if cost.is_file():
+        (folder / "scores").mkdir(exist_ok=True)
+        shutil.copyfile(cost, folder / "scores" / COST)
+
+
+def _trim(tree: dict[str, Any]) -> dict[str, Any]:
+    """Return the scores and their numbers of photos, without curves."""
+    scores = {
+        dataset: {
+            state: {score: _select(interval, ("value", "low", "high")) for score, interval in table.items()}
+            for state, table in states.items()
+        }
+        for dataset, states in tree["scores"].items()
+    }
+    details: dict[str, Any] = {}
+    for dataset, counts in tree["details"].items():
+        states = {
+            state: _select(of_state, ("photos", "refused", "visits")) for state, of_state in counts["states"].items()
+        }
+        details[dataset] = {**_select(counts, ("photos", "refused")), "states": states}
+    return {"about": tree["about"], "scores": scores, "details": details}
+
+
+def _select(tree: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    return {key: tree[key] for key in keys if key in tree}
+
+
+def _narrow(row: Row) -> Row:
+    kept = {name: value for name, value in row.items() if name in _COLUMNS}
+    return kept | {name: hashed(row[name]) for name in ("key", "visit")}
 
 
 def read_table(table: Path) -> dict[str, dict[str, Any]]:
@@ -70,7 +131,7 @@ def make_row_so_far(
 
 def store_row(folder: Path, scored: Sequence[Case], table: Path) -> None:
     """Scores a run on its test fold, counts its cost, and puts it into the table."""
-    score_runs(folder, scored, every_set=True, progress=tracked, wanted_parts=("test",))
+    score_run(folder, scored, tracked, parts=("test",))
     with tempfile.TemporaryDirectory() as kept:
         bundle(folder, Path(kept) / folder.name)
         add(table, Path(kept) / folder.name)

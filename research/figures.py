@@ -28,7 +28,7 @@ import numpy as np
 from benchmarks.unseen import SHIPPED
 from research.bars import BARS, FAST_BARS, bars_table, interval, number
 
-from funduscope.compare.run_folder import hashed
+from funduscope.compare.run_record import hashed
 from funduscope.inference.model_scores import ENDING
 from funduscope.inference.runtime import OnnxRuntime
 from funduscope.vocabulary import DME_RISKS, GRADES, REFERABLE_FROM, referable

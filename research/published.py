@@ -26,7 +26,7 @@ from typing import Final
 
 from research.bundles import add, make_row, make_row_so_far, unpack
 
-from funduscope.compare.run_folder import read_run
+from funduscope.compare.run_record import read_run
 from funduscope.data.case import Case
 from funduscope.data.sources import read_data
 from funduscope.recipe import Recipe

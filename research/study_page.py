@@ -18,16 +18,22 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from research.bundles import unpack
+from research.markdown_tables import Cell, Line, Table, escape, picture, replace_below
 from research.study import ARMS, FOLDS, LARGER, PX, ROOT, SEEDS, TAKEN_OUT, Row
 from scipy.special import nctdtrinc
 from scipy.stats import t
 
-from funduscope.compare import markdown
 from funduscope.compare.charts import encode_figure
-from funduscope.compare.costs import GIGA, MEGA, multiply_adds, parameters
-from funduscope.compare.page_parts import Cell, Line, Picture, Section, Table, between, chance, number, signed
-from funduscope.compare.paired import LEVEL, MIN_VISITS, Difference, corrected
-from funduscope.compare.run_folder import DASH, Run, gather, measures_of
+from funduscope.compare.format_numbers import (
+    DASH,
+    format_number,
+    format_p,
+    format_photo_count,
+    format_range,
+    format_signed,
+)
+from funduscope.compare.paired import LEVEL, MIN_VISITS, holm
+from funduscope.compare.run_record import RunRecord, measures_of, read_runs
 from funduscope.compare.score_kinds import Measure, state_of
 from funduscope.evaluation.score_key import ScoreKey
 from funduscope.metrics import Interval, State, by_visit
@@ -67,9 +73,7 @@ HEAD: Final = f"""# What sharing, experts and routed losses are worth
 GPU: Final = "cuda"
 REPEATS: Final = 2000
 POWER: Final = 0.8
-EFFECTS: Final = Picture(
-    "effects", "Every effect with its 95 % interval; one within the gray band is missed more than one time in five"
-)
+CAPTION: Final = "Every effect with its 95 % interval; one within the gray band is missed more than one time in five"
 SCORES: Final = (
     ("idrid-B", "DR kappa"),
     ("idrid-B", "DME accuracy"),
@@ -116,19 +120,33 @@ COMPARISONS: Final = (
 ONCE_MORE: Final = Comparison("Experts by top-p, or none, at 512 px and with one seed", "top_p", "shared")
 """Of the rows `LARGER`."""
 
-Arm = Sequence[Sequence[Run]]
+Arm = Sequence[Sequence[RunRecord]]
 """By seed, then by fold."""
 
 
 @dataclass(frozen=True)
 class Effect:
-    """difference: score of `more` minus score of `less`, with p and the number of photos. error: its standard error,
-    known to `freedom` degrees. tests: the number of scores over which p is corrected."""
+    """The score of the arm that has the thing minus that of the arm without, on the same photos."""
 
-    difference: Difference
+    measure: Measure
+    score_more: float
+    score_less: float
+    interval: Interval
+    p: float
+    n_photos: int
     error: float
+    """Its standard error."""
+
     freedom: float
-    tests: int = 1
+    """The degrees to which the error is known."""
+
+    corrected_p: float = float("nan")
+    n_tests: int = 1
+    """The number of scores over which p is corrected."""
+
+    @property
+    def differs(self) -> bool:
+        return self.corrected_p < LEVEL
 
     @property
     def visible(self) -> float:
@@ -136,45 +154,51 @@ class Effect:
         says nothing of what could be found."""
         if not self.error:
             return float("nan")
-        least = float(t.isf(LEVEL / 2 / self.tests, self.freedom))
-        return float(nctdtrinc(self.freedom, 1 - POWER, least)) * self.error
+        critical = float(t.isf(LEVEL / 2 / self.n_tests, self.freedom))
+        return float(nctdtrinc(self.freedom, 1 - POWER, critical)) * self.error
 
 
-def arm_of(name: str, runs: dict[str, Run], seeds: Sequence[int], folds: Sequence[int], px: int = PX) -> Arm:
-    """The runs of an arm."""
+def arm_of(name: str, runs: dict[str, RunRecord], seeds: Sequence[int], folds: Sequence[int], px: int = PX) -> Arm:
+    """Return the runs of an arm."""
     return [[runs[Row(name, seed, fold, px).name] for fold in folds] for seed in seeds]
 
 
-def effects(more: tuple[str, Arm], less: tuple[str, Arm]) -> list[Effect]:
-    """Every score that both arms have on enough visits, p corrected over them."""
-    every = [run for _, arm in (more, less) for seed in arm for run in seed]
-    there = {(one.dataset, one.kind.shown): one for one in measures_of(every, ["test"])}
-    measures = [there[score] for score in SCORES if score in there]
-    found = [one for measure in measures if (one := effect(measure, more, less)) is not None]
-    adjusted = corrected([one.difference for one in found])
-    return [
-        replace(one, difference=difference, tests=len(found)) for one, difference in zip(found, adjusted, strict=True)
-    ]
+def measure_effects(more: Arm, less: Arm) -> list[Effect]:
+    """Take every score that both arms have on enough visits, p corrected over them."""
+    runs = [run for arm in (more, less) for seed in arm for run in seed]
+    by_score = {(m.dataset, m.kind.title): m for m in measures_of(runs, ["test"])}
+    effects: list[Effect] = []
+    for score in SCORES:
+        effect = measure_effect(by_score[score], more, less) if score in by_score else None
+        if effect is not None:
+            effects.append(effect)
+
+    corrected = holm([effect.p for effect in effects])
+    return [replace(effect, corrected_p=p, n_tests=len(effects)) for effect, p in zip(effects, corrected, strict=True)]
 
 
-def effect(measure: Measure, more: tuple[str, Arm], less: tuple[str, Arm]) -> Effect | None:
-    """None if the arms share fewer than `MIN_VISITS` visits, or a score does not exist."""
-    (a, of_a), (b, of_b) = more, less
-    units, photos = paired_units((of_a, of_b), measure)
-    visits = len(units[0][0])
-    if visits < MIN_VISITS:
+def measure_effect(measure: Measure, more: Arm, less: Arm) -> Effect | None:
+    """Measure an effect; None if the arms share fewer than `MIN_VISITS` visits, or a score does not exist."""
+    units, n_photos = paired_units((more, less), measure)
+    n_visits = len(units[0][0])
+    if n_visits < MIN_VISITS:
         return None
-    scores = [[float(measure.score(type(one[0]).total(one))) for one in arm] for arm in units]
-    means = (float(np.mean(scores[0])), float(np.mean(scores[1])))
-    if np.isnan(means[0] - means[1]):
+    scores = [[float(measure.score(type(seed[0]).total(seed))) for seed in arm] for arm in units]
+    score_more, score_less = float(np.mean(scores[0])), float(np.mean(scores[1]))
+    value = score_more - score_less
+    if np.isnan(value):
         return None
+
     by_visit, by_seed = _spreads(units, measure, np.subtract(scores[0], scores[1]))
-    error, value = float(np.hypot(by_visit, by_seed)), means[0] - means[1]
-    freedom = _freedom(by_visit, visits, by_seed, len(of_a))
-    reach = float(t.isf(LEVEL / 2, freedom)) * error if error else float("nan")
-    p = 2 * float(t.sf(abs(value) / error, freedom)) if error else float(value == 0)
-    interval = Interval(value - reach, value + reach, value, visits)
-    return Effect(Difference(measure, a, b, means, interval, p, p, photos, visits), error, freedom)
+    error = float(np.hypot(by_visit, by_seed))
+    freedom = _freedom(by_visit, n_visits, by_seed, len(more))
+    if error:
+        reach = float(t.isf(LEVEL / 2, freedom)) * error
+        p = 2 * float(t.sf(abs(value) / error, freedom))
+    else:
+        reach, p = float("nan"), float(value == 0)
+    interval = Interval(value - reach, value + reach, value, n_visits)
+    return Effect(measure, score_more, score_less, interval, p, n_photos, error, freedom)
 
 
 def paired_units(arms: Sequence[Arm], measure: Measure) -> tuple[list[list[list[State]]], int]:
@@ -224,14 +248,14 @@ def _scored(units: Sequence[State], measure: Measure, weights: np.ndarray) -> np
     return np.concatenate([np.asarray(measure.score(batch)) for batch in type(units[0]).batches(units, weights)])
 
 
-def effect_table(found: Sequence[tuple[Comparison, list[Effect]]]) -> Table:
-    """Every effect under its comparison; bold where it differs from none."""
-    heads = [("score", "data set, photos"), ("without", ""), ("with", ""), ("effect", "95 % interval")]
-    heads += [("p", "corrected"), ("found four times in five", "from this effect on")]
+def make_effect_table(effects: dict[Comparison, list[Effect]]) -> Table:
+    """Make a row for each effect, under its comparison; bold where it differs from none."""
+    heads = [Cell("score", "data set, photos"), Cell("without"), Cell("with"), Cell("effect", "95 % interval")]
+    heads += [Cell("p", "corrected"), Cell("found four times in five", "from this effect on")]
     lines: list[Line] = []
-    for comparison, effects in found:
+    for comparison, of_comparison in effects.items():
         lines.append(Line(f"{comparison.title}: {comparison.more} against {comparison.less}"))
-        lines += [_effect_line(one) for one in effects]
+        lines += [_effect_line(effect) for effect in of_comparison]
     caption = (
         f"With minus without. Means over seeds; higher is better, but for healthy eyes marked. Bold: corrected p under "
         f"{LEVEL}. A dash: both arms gave every photo the same answer, which says nothing of smaller effects."
@@ -239,128 +263,136 @@ def effect_table(found: Sequence[tuple[Comparison, list[Effect]]]) -> Table:
     return Table("Effects", caption, heads, lines)
 
 
-def _effect_line(one: Effect) -> Line:
-    found = one.difference
-    digits = found.measure.kind.digits
-    more, less = found.scores
-    apart = Cell(
-        signed(found.interval.value, digits),
-        between(found.interval, digits, sign=True),
-        "best" if found.differs else "",
-    )
-    cells = [Cell(number(less, digits)), Cell(number(more, digits)), apart]
-    name = f"{found.measure.kind.shown}, {found.measure.dataset}, {found.photos} photos"
-    return Line(name, [*cells, Cell(chance(found.corrected)), Cell(number(one.visible, digits))])
+def _effect_line(effect: Effect) -> Line:
+    digits, interval = effect.measure.kind.digits, effect.interval
+    ends = format_range(interval.low, interval.high, digits, is_signed=True)
+    cells = [
+        Cell(format_number(effect.score_less, digits)),
+        Cell(format_number(effect.score_more, digits)),
+        Cell(format_signed(interval.value, digits), ends, "best" if effect.differs else ""),
+        Cell(format_p(effect.corrected_p)),
+        Cell(format_number(effect.visible, digits)),
+    ]
+    return Line(f"{effect.measure.title}, {effect.n_photos} photos", cells)
 
 
-def arm_table(arms: dict[str, Arm]) -> Table:
-    """A row an arm: cost, and scores on photos of data sets that no arm learned from, means over seeds and folds."""
-    heads = [("arm", ""), ("parameters", "million"), ("multiply-adds", "G a photo")]
-    heads += [("training", "seconds an epoch"), ("training memory", "MB")]
-    keys = [ScoreKey.parse(*one) for one in CARRIED]
-    every = [run for arm in arms.values() for seed in arm for run in seed]
-    heads += [(f"{key.question.title}, {key.score}", f"{key.dataset}, {_photos_a_fold(every, key)}") for key in keys]
-    lines = []
-    for name, arm in arms.items():
-        runs = [run for seed in arm for run in seed]
-        cost = [
-            [(parameters(run) or np.nan) / MEGA for run in runs],
-            [(multiply_adds(run) or np.nan) / GIGA for run in runs],
-        ]
-        alike = [run for run in runs if run.device != GPU]  # a GPU's seconds and memory are another thing
-        spent = [
-            [run.seconds_an_epoch[0] if run.seconds_an_epoch else np.nan for run in alike],
-            [run.about.get("training_peak_mb", np.nan) for run in alike],
-        ]
-        scores = [[np.nan if (one := run.interval("test", key)) is None else one.value for run in runs] for key in keys]
-        lines.append(Line(name, [*map(_mean, cost), *map(_mean, spent), *map(_mean, scores)]))
+def make_arm_table(arms: dict[str, Arm]) -> Table:
+    """Make a row for each arm: cost, and scores on photos of data sets that no arm learned from, as means over seeds
+    and folds."""
+    keys = [ScoreKey.parse(*names) for names in CARRIED]
+    runs = [run for arm in arms.values() for seed in arm for run in seed]
+    heads = [Cell("arm"), Cell("parameters", "million"), Cell("multiply-adds", "G a photo")]
+    heads += [Cell("training", "seconds an epoch"), Cell("training memory", "MB")]
+    for key in keys:
+        counts = {run.n_photos("test", key) for run in runs} - {0}
+        photos = f"{key.dataset}, {format_photo_count(sorted(counts))} a fold"
+        heads.append(Cell(f"{key.question.title}, {key.score}", photos))
+
     caption = (
         "Means over seeds and folds; below, lowest to highest. A dash: not answered, or not to be scored in every "
         "fold. HEI-MED, DIARETDB1, srahim and EyePACS were never learned from. Seconds and memory: of the rows trained "
         "on a processor; seconds compare where no other work was on the machine."
     )
-    return Table("Cost, and other clinics", caption, heads, lines)
+    return Table("Cost, and other clinics", caption, heads, [_arm_line(*item, keys) for item in arms.items()])
 
 
-def _elsewhere(arms: dict[str, Arm]) -> str:
-    """The rows that were trained on a GPU, in a sentence; empty where there are none."""
+def _arm_line(name: str, arm: Arm, keys: Sequence[ScoreKey]) -> Line:
+    runs = [run for seed in arm for run in seed]
+    columns = [
+        [run.cost.parameters / 1e6 if run.cost else np.nan for run in runs],
+        [run.cost.multiply_adds / 1e9 if run.cost else np.nan for run in runs],
+    ]
+    on_processor = [run for run in runs if run.device != GPU]  # a GPU's seconds and memory are another thing
+    columns.append([run.seconds_an_epoch[0] if run.seconds_an_epoch else np.nan for run in on_processor])
+    columns.append([run.about.get("training_peak_mb", np.nan) for run in on_processor])
+    for key in keys:
+        intervals = [run.interval("test", key) for run in runs]
+        columns.append([np.nan if interval is None else interval.value for interval in intervals])
+    return Line(name, [_mean_cell(values) for values in columns])
+
+
+def _mean_cell(values: Sequence[float]) -> Cell:
+    if not values or np.isnan(values).any():
+        return Cell(DASH)
+    low, high = format_number(min(values)), format_number(max(values))
+    return Cell(format_number(float(np.mean(values))), "" if low == high else f"{low} to {high}")
+
+
+def _name_gpu_rows(arms: dict[str, Arm]) -> str:
+    """Name the rows that were trained on a GPU in a sentence; empty where there are none."""
     names = [run.name for arm in arms.values() for seed in arm for run in seed if run.device == GPU]
     return f" {', '.join(sorted(names))} were trained on a GPU, all other rows on a processor." if names else ""
 
 
-def _photos_a_fold(runs: Sequence[Run], key: ScoreKey) -> str:
-    counts = {run.photos("test", key) for run in runs} - {0}
-    low, high = min(counts, default=0), max(counts, default=0)
-    return f"{low if low == high else f'{low} to {high}'} photos a fold"
-
-
-def _mean(values: Sequence[float]) -> Cell:
-    if not values or np.isnan(values).any():
-        return Cell(DASH)
-    low, high = number(min(values)), number(max(values))
-    return Cell(number(float(np.mean(values))), "" if low == high else f"{low} to {high}")
-
-
-def draw_effects(found: Sequence[tuple[Comparison, list[Effect]]]) -> Figure:
-    """A panel a comparison; right of 0 the thing helps."""
+def draw_effects(effects: dict[Comparison, list[Effect]]) -> Figure:
+    """Draw a panel for each comparison; right of 0 the thing helps."""
     from matplotlib.figure import Figure
 
-    shown = [(comparison, effects) for comparison, effects in found if effects]
-    heights = [len(effects) + 2.2 for _, effects in shown]
+    effects = {comparison: of_comparison for comparison, of_comparison in effects.items() if of_comparison}
+    heights = [len(of_comparison) + 2.2 for of_comparison in effects.values()]
     figure = Figure(figsize=(8.5, 0.32 * sum(heights) + 0.4), layout="constrained")
-    panels = figure.subplots(len(shown), 1, squeeze=False, height_ratios=heights, sharex=True)
-    for (comparison, effects), (axis,) in zip(shown, panels, strict=True):
-        _panel(axis, effects)
+    panels = figure.subplots(len(effects), 1, squeeze=False, height_ratios=heights, sharex=True)
+    for (comparison, of_comparison), (axis,) in zip(effects.items(), panels, strict=True):
+        _draw_panel(axis, of_comparison)
         axis.set_title(f"{comparison.title} ({comparison.more} against {comparison.less})", fontsize=10, loc="left")
     panels[-1][0].set_xlabel("better by", fontsize=9)
     return figure
 
 
-def _panel(axis: Axes, effects: Sequence[Effect]) -> None:
-    for place, one in enumerate(effects):
-        found, sign = one.difference, -1.0 if not one.difference.measure.kind.higher else 1.0
-        value = sign * found.interval.value
-        low, high = sorted((sign * found.interval.low, sign * found.interval.high))
-        axis.barh(place, 2 * one.visible, left=-one.visible, height=0.7, color="#e4e4e4")
-        arms = [[max(0.0, value - low)], [max(0.0, high - value)]]
-        axis.errorbar([value], [place], xerr=arms, fmt="o" if found.differs else "s", color="#0072b2", markersize=5,
-                      fillstyle="full" if found.differs else "none", linewidth=1.3)  # fmt: skip
+def _draw_panel(axis: Axes, effects: Sequence[Effect]) -> None:
+    for place, effect in enumerate(effects):
+        interval, sign = effect.interval, 1.0 if effect.measure.kind.higher_is_better else -1.0
+        value = sign * interval.value
+        low, high = sorted((sign * interval.low, sign * interval.high))
+        axis.barh(place, 2 * effect.visible, left=-effect.visible, height=0.7, color="#e4e4e4")
+        lengths = [[max(0.0, value - low)], [max(0.0, high - value)]]
+        axis.errorbar([value], [place], xerr=lengths, fmt="o" if effect.differs else "s", color="#0072b2", markersize=5,
+                      fillstyle="full" if effect.differs else "none", linewidth=1.3)  # fmt: skip
     axis.axvline(0, color="#555555", linewidth=0.8)
-    axis.set_yticks(range(len(effects)), [one.difference.measure.title for one in effects], fontsize=9)
+    axis.set_yticks(range(len(effects)), [effect.measure.title for effect in effects], fontsize=9)
     axis.set_ylim(len(effects) - 0.4, -0.6)
     axis.spines[["top", "right"]].set_visible(False)
 
 
-def write(
-    results: Path, page: Path = PAGE, arms: Sequence[str] = (*ARMS, *TAKEN_OUT), seeds: Sequence[int] = SEEDS,
-    folds: Sequence[int] = FOLDS,
-) -> None:  # fmt: skip
-    """Writes the page and its figure; what stands above the line `GENERATED` is kept. All those rows are stored."""
+def read_rows(results: Path, folds: Sequence[int]) -> dict[str, RunRecord]:
+    """Read the stored rows of these folds, by name."""
     with tempfile.TemporaryDirectory() as folder:
         for fold in folds:
             unpack(results / f"study-fold{fold}.jsonl.gz", Path(folder))
         for arm in TAKEN_OUT:
             for path in Path(folder).glob(f"{arm}-*/recipe.toml"):  # with its setting it would be refused
                 path.write_text(path.read_text("utf-8").replace(f'kind = "{arm}"', 'kind = "fixed"'), "utf-8")
-        runs = {run.name: run for run in gather(sorted(Path(folder).iterdir()))}
+        return {run.name: run for run in read_runs(sorted(Path(folder).iterdir()))}
+
+
+def write(
+    results: Path, page: Path = PAGE, arms: Sequence[str] = (*ARMS, *TAKEN_OUT), seeds: Sequence[int] = SEEDS,
+    folds: Sequence[int] = FOLDS,
+) -> None:  # fmt: skip
+    """Write the page and its figure; what stands above the line `GENERATED` is kept. All those rows are stored."""
+    runs = read_rows(results, folds)
     by_name = {name: arm_of(name, runs, seeds, folds) for name in arms}
-    wanted = [one for one in COMPARISONS if {one.more, one.less} <= set(arms)]
-    found = [(one, effects((one.more, by_name[one.more]), (one.less, by_name[one.less]))) for one in wanted]
+    effects: dict[Comparison, list[Effect]] = {}
+    for comparison in COMPARISONS:
+        if {comparison.more, comparison.less} <= set(arms):
+            effects[comparison] = measure_effects(by_name[comparison.more], by_name[comparison.less])
     if {row.name for row in LARGER} <= runs.keys():
-        one, px = ONCE_MORE, LARGER[0].px
-        of_both = [(name, arm_of(name, runs, (LARGER[0].seed,), folds, px)) for name in (one.more, one.less)]
-        found.append((one, effects(*of_both)))
-    every = [one for _, effects in found for one in effects]
-    picture = f"{page.stem}-{EFFECTS.name}.png"
-    if every:
-        page.with_name(picture).write_bytes(encode_figure(draw_effects(found), "png"))
+        first = LARGER[0]
+        larger = [arm_of(name, runs, (first.seed,), folds, first.px) for name in (ONCE_MORE.more, ONCE_MORE.less)]
+        effects[ONCE_MORE] = measure_effects(*larger)
+
+    flat = [effect for of_comparison in effects.values() for effect in of_comparison]
     words = (
-        f"Effects that differ from zero: {sum(one.difference.differs for one in every)} of {len(every)}. The "
+        f"Effects that differ from zero: {sum(effect.differs for effect in flat)} of {len(flat)}. The "
         "variance is that over visits drawn again plus that over seeds; intervals and p are by Student's t. p is "
-        f"corrected over the scores of one comparison (Holm), not over the {len(found)} comparisons: where nothing "
-        f"helps, each has one chance in twenty to show an effect.{_elsewhere(by_name)}"
+        f"corrected over the scores of one comparison (Holm), not over the {len(effects)} comparisons: where nothing "
+        f"helps, each has one chance in twenty to show an effect.{_name_gpu_rows(by_name)}"
     )
-    sections = [Section("Effects", [words], [effect_table(found), EFFECTS]), Section("Cost", [], [arm_table(by_name)])]
-    text = markdown.render(sections, {EFFECTS.name: picture} if every else {})
-    before = (page.read_text("utf-8") if page.is_file() else HEAD).partition(GENERATED)[0]
-    page.write_text(f"{before}{GENERATED}\n\n{text}", "utf-8")
+    blocks = ["## Effects", escape(words), make_effect_table(effects).render()]
+    if flat:
+        file = page.with_name(f"{page.stem}-effects.png")
+        file.write_bytes(encode_figure(draw_effects(effects), "png"))
+        blocks.append(picture(CAPTION, file.name))
+    blocks += ["## Cost", make_arm_table(by_name).render()]
+    text = page.read_text("utf-8") if page.is_file() else HEAD
+    page.write_text(replace_below(text, GENERATED, blocks), "utf-8")

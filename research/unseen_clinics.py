@@ -25,7 +25,7 @@ from research.figures import FILES, ROOT
 from research.stored_findings import Row as StoredRow
 from research.stored_findings import read_rows
 
-from funduscope.compare.run_folder import hashed
+from funduscope.compare.run_record import hashed
 from funduscope.metrics.grading import BinaryState, GradingState
 from funduscope.metrics.intervals import Interval, bootstrap, by_visit
 from funduscope.metrics.state import State, ratio

@@ -28,12 +28,12 @@ from typing import Final
 
 import cv2
 import numpy as np
+from benchmarks.spoil import shift_color
 from research.gradability import MILD, SPOILED
 from research.not_fundus import medical, packaged, papers, rounds
 from research.not_fundus.surroundings import SURROUNDED, resized
 from sklearn.neural_network import MLPClassifier
 
-from funduscope.compare.corruptions import corrupt_color
 from funduscope.data.case import Case
 from funduscope.data.sources import read_data
 from funduscope.data.splits import SplitPlan
@@ -111,7 +111,7 @@ def looks(path: Path, key: str, sort: str, spoil: bool) -> list[tuple[str, str, 
         looked += [("spoiled", way, seen(change(pixels, rng))) for way, change in spoiled]
         ways = {
             "gray": gray,
-            "cast": partial(corrupt_color, key=key),
+            "cast": partial(shift_color, key=key),
             "small": small,
             "border": partial(bordered, rng=rng),
             "small in a border": lambda pixels: bordered(small(pixels), rng),
@@ -121,7 +121,7 @@ def looks(path: Path, key: str, sort: str, spoil: bool) -> list[tuple[str, str, 
             picture = surround(*moderate, rng)[0]
             looked.append(("surrounded", way, seen(picture)))
             if rng.random() < 0.3:
-                looked.append(("surrounded", f"{way}, cast", seen(corrupt_color(picture, key + way))))
+                looked.append(("surrounded", f"{way}, cast", seen(shift_color(picture, key + way))))
     return looked
 
 

@@ -274,16 +274,15 @@ def test_no_photo_is_scored_by_a_model_that_learned_from_it(table: Path, tmp_pat
 def test_a_comparison_tells_its_whole_command(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     told: list[str] = []
 
-    def make(*_: object, published: object, every_set: bool, command: str, progress: object) -> str:
+    def make(*_: object, published: object, command: str, progress: object) -> str:
         told.append(command)
         return "done"
 
     monkeypatch.setattr("funduscope.compare.report.compare_runs", make)
     (tmp_path / "run").mkdir()
-    options = ("--out", tmp_path / "out", "--markdown", tmp_path / "board.md", "--every-set", "--data", tmp_path)
+    options = ("--out", tmp_path / "out", "--data", tmp_path)
     assert command("compare", tmp_path / "run", *options)[0] == 0
-    assert "--every-set" in told[0]
-    assert f"--markdown {tmp_path / 'board.md'}" in told[0]
+    assert f"--data {tmp_path} --out {tmp_path / 'out'}" in told[0]
 
 
 @pytest.mark.parametrize(
@@ -466,13 +465,12 @@ def test_folds_that_a_tables_own_column_overrides_are_said_not_to_count(
     assert "column fold" in err
 
 
-@pytest.mark.parametrize("arguments", [("compare", ".", "--every-set"), ("predict", "{photo}", "--json", "--again")])
+@pytest.mark.parametrize("arguments", [("predict", "{photo}", "--json", "--again")])
 def test_a_switch_that_would_do_nothing_is_refused(
     arguments: tuple[str, ...], command: Command, tmp_path: Path
 ) -> None:
     Image.fromarray(draw_eye(1, width_px=300).pixels).save(tmp_path / "eye.jpg")
     words = [word.format(photo=tmp_path / "eye.jpg") for word in arguments]
-    words += ["--out", str(tmp_path / "out")] if words[0] == "compare" else []
     code, _, err = command(*words)
     assert code == 2
     assert arguments[-1] in err

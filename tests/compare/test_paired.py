@@ -1,102 +1,93 @@
-"""Differences between runs: nothing between equals, found where it is large, never found in a handful of visits."""
+"""Differences between runs: none between equals, a large one, and never one from a handful of visits."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from funduscope.compare.paired import REPEATS, Difference, corrected, difference, gap, overlap
+from funduscope.compare.paired import REPEATS, PairedTest, compare_pair, compare_pairs, holm
+from funduscope.compare.run_record import RunRecord, read_runs
 from funduscope.compare.score_kinds import KINDS, Measure, Row
-from funduscope.metrics import GradingState, Interval, by_visit, paired_test
+from funduscope.metrics import GradingState, by_visit, paired_test
+from funduscope.recipe import Recipe
 
-KAPPA = Measure("d", next(kind for kind in KINDS if kind.shown == "DR kappa"))
+KAPPA = Measure("d", next(kind for kind in KINDS if kind.title == "DR kappa"))
 
 
-def rows(right: float, photos: int = 60, seed: int = 0, visits: int = 2) -> dict[str, Row]:
+def rows(skill: float, photos: int = 60, seed: int = 0, visits: int = 2) -> dict[str, Row]:
     """Graded photos, so many a visit, of which that share is right; the same truth for every seed."""
     truth, rng = np.random.default_rng(99).integers(0, 5, photos), np.random.default_rng(seed)
-    said = np.where(rng.random(photos) < right, truth, rng.integers(0, 5, photos))
+    answers = np.where(rng.random(photos) < skill, truth, rng.integers(0, 5, photos))
     return {
         f"{n:03d}": {
             "key": f"{n:03d}",
             "dataset": "d",
             "visit": f"v{n // visits}",
             "grade": int(truth[n]),
-            "predicted_grade": int(said[n]),
+            "predicted_grade": int(answers[n]),
         }
         for n in range(photos)
     }
 
 
-def compared(a: dict[str, Row], b: dict[str, Row]) -> Difference:
-    found = difference(KAPPA, ("a", a), ("b", b))
-    assert found is not None
-    return found
+def run_test(a: dict[str, Row], b: dict[str, Row]) -> PairedTest | None:
+    records = [RunRecord(name, Recipe.load("plain"), {}, [], {}, {"test": of}) for name, of in (("a", a), ("b", b))]
+    return compare_pair(KAPPA, "test", *records)
 
 
-def test_a_run_does_not_differ_from_itself() -> None:
-    found = compared(rows(0.6), rows(0.6))
-    assert (found.interval.value, found.interval.low, found.interval.high, found.p) == (0, 0, 0, 1)
+def difference(a: dict[str, Row], b: dict[str, Row]) -> PairedTest:
+    test = run_test(a, b)
+    assert test is not None
+    return test
 
 
-def test_a_large_difference_is_found_and_a_turned_pair_is_its_mirror() -> None:
-    found = compared(rows(0.95, seed=1), rows(0.3, seed=2))
-    assert found.interval.low > 0
-    assert found.p < 0.01
-    swapped = found.swapped()
-    assert (swapped.a, swapped.interval.high) == ("b", -found.interval.low)
-    assert swapped.scores == found.scores[::-1]
+def test_run_does_not_differ_from_itself() -> None:
+    test = difference(rows(0.6), rows(0.6))
+    assert (test.difference.value, test.difference.low, test.difference.high, test.p) == (0, 0, 0, 1)
+
+
+def test_large_difference_is_found_in_both_directions() -> None:
+    test = difference(rows(0.95, seed=1), rows(0.3, seed=2))
+    assert test.difference.low > 0
+    assert test.p < 0.01
+    swapped = test.swapped()
+    assert (swapped.run, swapped.score, swapped.difference.high) == ("b", test.reference_score, -test.difference.low)
 
 
 def test_it_is_the_test_of_the_metrics() -> None:
     a, b = rows(0.7, seed=3), rows(0.5, seed=4)
 
     def units(given: dict[str, Row]) -> list[GradingState]:
-        states = [(row["visit"], GradingState.of([row["grade"]], [row["predicted_grade"]])) for row in given.values()]
-        return by_visit(states)
+        return by_visit(
+            (row["visit"], GradingState.of([row["grade"]], [row["predicted_grade"]])) for row in given.values()
+        )
 
-    found = compared(a, b)
-    reference = paired_test(units(a), units(b), lambda state: state.kappa, repeats=REPEATS)
-    assert (found.interval, found.p) == reference
-
-
-def test_few_visits_are_not_tested_however_large_the_difference() -> None:
-    found = compared(rows(1.0, photos=10), rows(0.0, photos=10, seed=5))
-    assert found.visits == 5
-    assert np.isnan(found.p)
-    assert not found.differs
+    test = difference(a, b)
+    assert (test.difference, test.p) == paired_test(units(a), units(b), lambda state: state.kappa, repeats=REPEATS)
 
 
-def test_photos_whose_labels_differ_are_left_out() -> None:
+def test_few_visits_are_not_tested() -> None:
+    assert run_test(rows(1.0, photos=10), rows(0.0, photos=10, seed=5)) is None
+
+
+def test_photos_that_one_lacks_or_labels_otherwise_are_left_out() -> None:
     a, b = rows(0.6), rows(0.6, seed=1)
     b["000"] = b["000"] | {"grade": (b["000"]["grade"] + 1) % 5}
-    assert compared(a, b).photos == len(a) - 1
+    assert difference(a, b).n_photos == len(a) - 1
+    assert difference(a, {name: row for name, row in b.items() if name < "040"}).n_photos == 39
+    assert run_test(a, {}) is None
 
 
-def test_only_photos_that_both_have_are_compared() -> None:
-    a, b = rows(0.6), rows(0.5, seed=1)
-    assert compared(a, {key: row for key, row in b.items() if key < "040"}).photos == 40
-    assert difference(KAPPA, ("a", a), ("b", {})) is None
+def test_holm_corrects_for_the_number_of_tests() -> None:
+    corrected = holm([0.01, 0.04, 0.03, float("nan"), 0.005])
+    assert corrected == pytest.approx([0.03, 0.06, 0.06, float("nan"), 0.02], nan_ok=True)
 
 
-def test_holm_corrects_as_he_says() -> None:
-    blank = compared(rows(0.6), rows(0.5, seed=1))
-    found = corrected([replace(blank, p=p) for p in (0.01, 0.04, 0.03, float("nan"), 0.005)])
-    assert [one.corrected for one in found[:3]] == pytest.approx([0.03, 0.06, 0.06])
-    assert np.isnan(found[3].corrected)
-    assert found[4].corrected == pytest.approx(0.02)
-
-
-def test_the_gap_of_two_scores_is_as_sure_as_both() -> None:
-    between = gap(Interval(0.6, 0.8, 0.7), Interval(0.3, 0.6, 0.4))
-    assert between.value == pytest.approx(0.3)
-    assert between.low == pytest.approx(0.3 - np.hypot(0.1, 0.2))
-    assert between.high == pytest.approx(0.3 + np.hypot(0.1, 0.1))
-
-
-def test_intervals_that_are_not_known_may_overlap() -> None:
-    nothing = Interval(float("nan"), float("nan"), 0.9)
-    assert overlap(nothing, Interval(0.1, 0.2, 0.15))
-    assert not overlap(Interval(0.3, 0.4, 0.35), Interval(0.1, 0.2, 0.15))
+def test_every_pair_is_tested_and_corrected(three_runs: list[Path]) -> None:
+    tests = compare_pairs(read_runs(three_runs))["test"][Measure("idrid-B", KAPPA.kind)]
+    pairs = [(test.run, test.reference) for test in tests]
+    assert pairs == [("worst", "best"), ("worst", "middle"), ("best", "middle")]
+    assert all(test.p <= test.corrected_p <= 1 for test in tests)
+    assert tests[0].differs

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from funduscope.compare.run_folder import Run, read_run
-from funduscope.compare.score_kinds import KINDS, Kind, Measure, pack, state_of
+from funduscope.compare.run_record import RunRecord, read_run
+from funduscope.compare.score_kinds import KINDS, Measure, ScoreKind, pack, state_of
 from funduscope.data.case import Case, Labels
 from funduscope.evaluation.score_key import Aspect, Question
 from funduscope.evaluation.scores import PhotoScore
@@ -19,13 +19,13 @@ EX = Question("EX", Aspect.PIXELS)
 
 
 @pytest.fixture(scope="module")
-def run(fabricate, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run(fabricate, tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
     return read_run(fabricate(tmp_path_factory.mktemp("runs") / "one"), "one")
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.is_tested], ids=lambda kind: kind.shown)
-def test_rows_add_up_to_the_score(run: Run, kind: Kind) -> None:
-    for dataset in run.trees["validation"]["scores"]:
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.is_tested], ids=lambda kind: kind.title)
+def test_rows_add_up_to_the_score(run: RunRecord, kind: ScoreKind) -> None:
+    for dataset in run.scores["validation"].details:
         measure = Measure(dataset, kind)
         reported = run.interval("validation", measure.key)
         if reported is None:
@@ -37,9 +37,9 @@ def test_rows_add_up_to_the_score(run: Run, kind: Kind) -> None:
         assert measure.score(type(states[0]).total(states)) == pytest.approx(reported.value, abs=slack)
 
 
-def test_every_kind_that_is_compared_was_tried(run: Run) -> None:
-    states = {state for table in run.trees["validation"]["scores"].values() for state in table}
-    assert {"DR", "DME", "EX pixels", "EX|SE pixels", "OD mask", "fovea", "false HE, EX or SE"} <= states
+def test_every_kind_that_is_compared_was_tried(run: RunRecord) -> None:
+    questions = {key.question.name for key in run.scores["validation"].intervals}
+    assert {"DR", "DME", "EX pixels", "EX|SE pixels", "OD mask", "fovea", "false HE, EX or SE"} <= questions
 
 
 @pytest.mark.parametrize("faint", [0.0, 3.0, 6.0], ids=["bold", "faint", "fainter"])

@@ -105,7 +105,7 @@ def test_a_published_recipe_goes_the_challenges_way(
     options = ["--data", str(idrid), "--published", str(PUBLISHED), "--out", str(compared)]
     assert main(["compare", str(run), *options]) == 0
     page = (compared / "compare.html").read_text("utf-8")
-    assert "Published figures and these runs" in page
+    assert "official test" in page
     assert f"{both['value']:.3f}" in page, "of the official test photos"
     assert "counted from the authors" in page, "the multiply-adds were not published"
     assert "not to be trusted: one mask of the release" in page

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from research.bundles import add, read_table, unpack
+from research.bundles import add, bundle, read_table, unpack
 
-from funduscope.compare.run_folder import gather, read_run
+from funduscope.compare.run_record import read_run, read_runs
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
 
@@ -16,9 +16,9 @@ def test_the_runs_of_a_table_can_be_compared_and_go_back_unchanged(tmp_path: Pat
     table, again = RESULTS / "published.jsonl.gz", tmp_path / "again.jsonl.gz"
     unpack(table, tmp_path / "runs")
     folders = sorted((tmp_path / "runs").iterdir())
-    runs = gather(folders)
+    runs = read_runs(folders)
     assert [run.name for run in runs] == sorted(read_table(table))
-    assert all(run.trees["test"]["scores"] and run.rows["test"] for run in runs)
+    assert all(run.scores["test"].intervals and run.rows["test"] for run in runs)
     for folder in reversed(folders):
         add(again, folder)
     assert again.read_bytes() == table.read_bytes()
@@ -37,3 +37,20 @@ def test_a_run_that_is_put_in_again_takes_its_own_place(tmp_path: Path) -> None:
         {"epoch": 2},
     ]
     assert json.loads((tmp_path / "out" / "attention_moe" / "run.json").read_text("utf-8"))["fold"] == 0
+
+
+def test_bundle_of_a_run_says_the_same_and_names_no_photo(tmp_path: Path) -> None:
+    unpack(RESULTS / "published.jsonl.gz", tmp_path / "runs")
+    run = tmp_path / "runs" / "attention_moe"
+    rows = run / "scores" / "test" / "photos.jsonl"
+    rows.write_text(rows.read_text("utf-8").replace('"key":"#', '"grade_probs":[1],"key":"photo '), "utf-8")
+    (run / "best.safetensors").write_bytes(b"weights")
+    bundle(run, tmp_path / "bundle")
+    first, second = (read_run(folder, "run") for folder in (run, tmp_path / "bundle"))
+    assert repr(first.scores["test"].intervals) == repr(second.scores["test"].intervals)
+    assert first.cost == second.cost
+    assert first.rows["test"].keys() == second.rows["test"].keys()
+    bundled = (tmp_path / "bundle" / "scores" / "test" / "photos.jsonl").read_text("utf-8")
+    assert "photo " not in bundled
+    assert "grade_probs" not in bundled
+    assert not (tmp_path / "bundle" / "best.safetensors").exists()

@@ -5,10 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from research.leaderboard_page import GENERATED, PAGE, SCRATCH, read_runs, table_of
-
-from funduscope.compare import markdown
-from funduscope.compare.page_parts import Section
+from research.leaderboard_page import GENERATED, PAGE, SCRATCH, make_table, read_rows
 
 
 def test_the_page_has_the_stored_rows_and_is_short(tmp_path: Path) -> None:
@@ -18,12 +15,12 @@ def test_the_page_has_the_stored_rows_and_is_short(tmp_path: Path) -> None:
     pictures = re.findall(r"\]\(([\w-]+\.png)\)", text)
     assert len(pictures) == 3
     assert sorted(PAGE.parent.glob("leaderboard*")) == sorted([PAGE, *(PAGE.with_name(name) for name in pictures)])
-    table = table_of(read_runs(tmp_path))
-    assert markdown.render([Section("Scores", [], [table])], {}).strip() in text.partition(GENERATED)[2]
+    table = make_table(read_rows(tmp_path))
+    assert f"## Scores\n\n{table.render()}\n" in text.partition(GENERATED)[2]
 
 
 def test_a_row_from_scratch_stands_with_no_other(tmp_path: Path) -> None:
-    lines = table_of(read_runs(tmp_path)).lines
+    lines = make_table(read_rows(tmp_path)).lines
     names = [line.name for line in lines]
     assert names[names.index(SCRATCH) + 1 :] == ["convnext_grader"]
     assert all(not cell.mark for cell in lines[-1].cells), "it leads nothing"

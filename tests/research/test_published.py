@@ -9,9 +9,8 @@ import pytest
 from research.bundles import read_table
 from research.published import ROWS, Row, is_stored, make
 from tests import less_work
-from tests.research.test_study import TINY
+from tests.research.test_study import TINY, differing
 
-from funduscope.compare.ablation_pairs import differing
 from funduscope.data.prepare import CACHE_VARIABLE
 from funduscope.data.sources import read_data
 from funduscope.recipe import Recipe, builtin_recipes

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from research.bundles import add, read_table
-from research.study_page import GENERATED, PAGE, Effect, effects, write
+from research.bundles import add, read_table, unpack
+from research.study_page import GENERATED, PAGE, Effect, measure_effects, write
 from scipy.stats import t
 from tests import less_work
 
-from funduscope.compare.ablation_pairs import differing
-from funduscope.compare.paired import LEVEL, corrected
-from funduscope.compare.run_folder import Run
+from funduscope.compare.paired import LEVEL, holm
+from funduscope.compare.run_record import RunRecord
 from funduscope.data.prepare import CACHE_VARIABLE
 from funduscope.data.sources import read_data
+from funduscope.evaluation.score_key import ScoreKey
+from funduscope.evaluation.scores import Scores
+from funduscope.metrics import Interval
+from funduscope.recipe import Recipe
 from funduscope.testing.drawn_eyes import write_idrid
 from research import study
 
@@ -45,6 +47,13 @@ ONE_THING = {
 }
 
 
+def differing(first: Recipe, second: Recipe) -> set[str]:
+    """The sections in which two recipes differ, apart from names and the metric that selects epochs."""
+    kept_out: dict[str, Any] = {"name": True, "about": True, "training": {"select"}}
+    trees = [recipe.model_dump(mode="json", exclude=kept_out) for recipe in (first, second)]
+    return {section for section in trees[0] if trees[0][section] != trees[1][section]}
+
+
 def test_every_arm_has_one_budget_and_differs_from_the_shared_one_in_one_thing() -> None:
     shared = study.Row("shared", 1, 2).recipe()
     assert shared.sampling.per_epoch * shared.training.epochs == 6000
@@ -56,7 +65,7 @@ def test_every_arm_has_one_budget_and_differs_from_the_shared_one_in_one_thing()
     assert {row.seed for row in study.ROWS[:14]} == {1}, "one seed of every arm comes first"
 
 
-def run_of(right: float, seed: int, visits: int = 60, prefix: str = "#") -> Run:
+def run_of(right: float, seed: int, visits: int = 60, prefix: str = "#") -> RunRecord:
     """A run whose photos are of 5 grades in turn, answered rightly as often as said."""
     rng = np.random.default_rng(seed)
     rows: dict[str, dict[str, Any]] = {}
@@ -65,47 +74,48 @@ def run_of(right: float, seed: int, visits: int = 60, prefix: str = "#") -> Run:
         said = grade if rng.random() < right else int(rng.integers(5))
         name = f"{prefix}{number}"
         rows[name] = {"dataset": "idrid-B", "visit": name, "grade": grade, "predicted_grade": said}
-    tree = {"scores": {"idrid-B": {"DR": {"kappa": {"value": 0.5, "low": 0.4, "high": 0.6}}}}, "details": {}}
+    kappa = {ScoreKey.parse("idrid-B", "DR", "kappa"): Interval(0.4, 0.6, 0.5)}
+    scores = Scores(kappa, {}, {"idrid-B": {"photos": visits, "refused": 0, "states": {}}})
     recipe = study.Row("shared", seed, 2).recipe()
-    return Run("run", recipe, {}, [], {"test": tree}, {"test": rows}, None)
+    return RunRecord("run", recipe, {}, [], {"test": scores}, {"test": rows})
 
 
-def arm(name: str, rights: Sequence[float]) -> tuple[str, list[list[Run]]]:
-    return name, [[run_of(right, seed)] for seed, right in enumerate(rights)]
+def arm(*skills: float) -> list[list[RunRecord]]:
+    return [[run_of(skill, seed)] for seed, skill in enumerate(skills)]
 
 
-def only(found: list[Effect]) -> Effect:
-    (one,) = found
-    assert one.difference.measure.kind.shown == "DR kappa"
-    return one
+def kappa_effect(more: list[list[RunRecord]], less: list[list[RunRecord]]) -> Effect:
+    (effect,) = measure_effects(more, less)
+    assert effect.measure.kind.title == "DR kappa"
+    return effect
 
 
 def test_an_effect_is_what_was_planted_and_says_what_could_have_been_seen() -> None:
-    nothing = only(effects(arm("a", (0.8, 0.8, 0.8)), arm("b", (0.8, 0.8, 0.8))))
-    assert (nothing.difference.interval.value, nothing.error) == (0, 0)
-    assert np.isnan([nothing.visible, nothing.difference.interval.low, nothing.difference.interval.high]).all()
-    assert not nothing.difference.differs
-    large = only(effects(arm("a", (0.95, 0.95, 0.95)), arm("b", (0.3, 0.3, 0.3))))
-    assert large.difference.differs
-    assert 0 < large.difference.interval.low < large.difference.interval.value
+    nothing = kappa_effect(arm(0.8, 0.8, 0.8), arm(0.8, 0.8, 0.8))
+    assert (nothing.interval.value, nothing.error) == (0, 0)
+    assert np.isnan([nothing.visible, nothing.interval.low, nothing.interval.high]).all()
+    assert not nothing.differs
+    large = kappa_effect(arm(0.95, 0.95, 0.95), arm(0.3, 0.3, 0.3))
+    assert large.differs
+    assert 0 < large.interval.low < large.interval.value
     assert 3 < large.freedom < 60
     assert 2.8016 * large.error < large.visible < 3.6 * large.error
     assert replace(large, freedom=1e6).visible == pytest.approx(2.8016 * large.error, rel=1e-3)
-    assert (large.difference.photos, large.difference.visits) == (60, 60)
+    assert (large.n_photos, large.interval.visits) == (60, 60)
 
 
 @pytest.mark.parametrize("freedom", [2.5, 10.0, 100.0])
 def test_what_could_have_been_seen_is_found_four_times_in_five_among_ten_scores(freedom: float) -> None:
-    one = only(effects(arm("a", (0.9, 0.9, 0.9)), arm("b", (0.5, 0.5, 0.5))))
-    among = replace(one, tests=10, freedom=freedom)
-    rng, found, draws = np.random.default_rng(0), 0, 2000
+    effect = kappa_effect(arm(0.9, 0.9, 0.9), arm(0.5, 0.5, 0.5))
+    visible = replace(effect, n_tests=10, freedom=freedom).visible
+    rng, n_found, draws = np.random.default_rng(0), 0, 2000
     for _ in range(draws):
-        scores = rng.normal(0, one.error, 10)
-        scores[0] += among.visible
-        errors = one.error * np.sqrt(rng.chisquare(freedom, 10) / freedom)
+        scores = rng.normal(0, effect.error, 10)
+        scores[0] += visible
+        errors = effect.error * np.sqrt(rng.chisquare(freedom, 10) / freedom)
         p = 2 * t.sf(np.abs(scores) / errors, freedom)
-        found += corrected([replace(one.difference, p=float(value)) for value in p])[0].differs
-    assert 0.77 < found / draws < 0.88
+        n_found += holm(p)[0] < LEVEL
+    assert 0.77 < n_found / draws < 0.88
 
 
 @pytest.mark.slow
@@ -113,17 +123,16 @@ def test_three_seeds_that_disagree_find_no_effect_more_often_than_promised() -> 
     """Arms whose seeds scatter far more than 60 visits explain: p is at most .05 once in twenty, not once in five."""
     rng, found, draws = np.random.default_rng(0), 0, 60
     for _ in range(draws):
-        one = only(effects(arm("a", list(rng.uniform(0.2, 1, 3))), arm("b", list(rng.uniform(0.2, 1, 3)))))
-        found += one.difference.p < LEVEL
+        found += kappa_effect(arm(*rng.uniform(0.2, 1, 3)), arm(*rng.uniform(0.2, 1, 3))).p < LEVEL
     assert found <= 6
 
 
 def test_seeds_that_disagree_make_an_effect_less_sure() -> None:
-    alike = only(effects(arm("a", (0.7, 0.7, 0.7)), arm("b", (0.4, 0.4, 0.4))))
-    apart = only(effects(arm("a", (0.3, 0.7, 1.0)), arm("b", (0.4, 0.4, 0.4))))
+    alike = kappa_effect(arm(0.7, 0.7, 0.7), arm(0.4, 0.4, 0.4))
+    apart = kappa_effect(arm(0.3, 0.7, 1.0), arm(0.4, 0.4, 0.4))
     assert apart.error > 1.5 * alike.error
     assert apart.freedom < 10 < alike.freedom
-    assert apart.difference.p > alike.difference.p
+    assert apart.p > alike.p
 
 
 @pytest.mark.slow
@@ -142,7 +151,7 @@ def test_rows_are_made_once_and_scored_on_the_test_fold_alone(tmp_path: Path, mo
     assert about["fold"] == 2
     assert about["command"] == "python -m research.study --data DATA --only shared-seed1-fold2"
     assert all("scores/cost.json" in files and files["journal.jsonl"] for files in stored.values())
-    assert not any("scores/color/scores.json" in files for files in stored.values()), "the test fold alone is scored"
+    assert not any("scores/validation/scores.json" in files for files in stored.values()), "the test fold is scored"
 
     monkeypatch.setattr(study, "RESULTS", results)
     monkeypatch.setattr("sys.argv", ["study", "--data", str(tmp_path / "idrid"), "--only", rows[0].name])
@@ -163,7 +172,7 @@ def test_the_page_has_the_stored_rows_and_keeps_what_people_wrote(tmp_path: Path
         (folder / "run.json").write_text(
             json.dumps({"environment": {"device": device}, "training_peak_mb": 100 if device == "cpu" else 900})
         )
-        (folder / "scores" / "test" / "scores.json").write_text(json.dumps(run.trees["test"]), "utf-8")
+        (folder / "scores" / "test" / "scores.json").write_text(json.dumps(run.scores["test"].to_dict()), "utf-8")
         lines = [json.dumps({"key": key, **values}) + "\n" for key, values in run.rows["test"].items()]
         (folder / "scores" / "test" / "photos.jsonl").write_text("".join(lines), "utf-8")
         add(study.table_of(row, results), folder)
@@ -188,3 +197,13 @@ def test_the_committed_page_is_that_of_the_stored_rows(tmp_path: Path) -> None:
     copy.write_bytes(PAGE.read_bytes())
     write(study.RESULTS, copy)
     assert copy.read_text("utf-8") == PAGE.read_text("utf-8")
+
+
+def test_trained_top_p_gates_make_their_experts_cheaper_in_proportion(tmp_path: Path) -> None:
+    """Within 5 % of the number that the gates choose, at both sizes."""
+    unpack(study.RESULTS / "study-fold2.jsonl.gz", tmp_path)
+    work = json.loads((tmp_path / "top_p-seed1-fold2" / "scores" / "cost.json").read_text("utf-8"))["work"]
+    for counts in (work["photo"], work["stated"][0]["scaled"]):
+        assert 0 < counts["kept"] < 1
+        assert counts["experts"] == pytest.approx(counts["in_proportion"], rel=0.05)
+        assert counts["dense"] - counts["total"] == pytest.approx(counts["dense_experts"] - counts["experts"])

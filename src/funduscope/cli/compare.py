@@ -26,36 +26,26 @@ def compare(
         Optional[list[Path]],  # noqa: UP045
         typer.Option(help="Photos to compute missing scores from; repeatable.", exists=True, metavar="PATH"),
     ] = None,
-    markdown: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="Also write the page as Markdown.", dir_okay=False, metavar="FILE"),
-    ] = None,
     published: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(
             help="Published scores to show next to the runs', as TOML.", exists=True, dir_okay=False, metavar="FILE"
         ),
     ] = None,
-    every_set: Annotated[bool, typer.Option("--every-set", help="Also score data sets that take long.")] = False,
 ) -> int:
     """Compare runs: scores, costs and significant differences.
 
-    Missing scores are computed from --data and stored in each run's folder, where they replace scores of other photos.
-    The page compare.html is written to --out.
+    Missing scores are computed from --data and stored in each run's folder, where they replace
+    scores of other photos. The page compare.html is written to --out, next to scores.csv and
+    pairs.csv.
     """
     from funduscope.cli.terminal import note_system_files, tracked
     from funduscope.compare.report import compare_runs
 
-    if every_set and not data:
-        raise typer.BadParameter("has photos to score only with --data", param_hint="--every-set")
     note_system_files(data or ())
     options = [part for path in data or [] for part in ("--data", path)]
     options += [] if published is None else ["--published", published]
-    options += [] if markdown is None else ["--markdown", markdown]
-    options += ["--every-set"] if every_set else []
     command = shlex.join(map(str, ("funduscope", "compare", *runs, *options, "--out", out)))
-    page = compare_runs(
-        runs, out, data or (), markdown, published=published, every_set=every_set, command=command, progress=tracked
-    )
+    page = compare_runs(runs, out, data or (), published=published, command=command, progress=tracked)
     print(page)
     return 0

@@ -14,8 +14,8 @@ WRONG_USE: Final = 2
 
 # Packages that only an extra installs, and the extra's name.
 _TRAINING: Final[tuple[str, ...]] = (
-    "accelerate", "jaxtyping", "matplotlib", "onnx", "safetensors", "segmentation_models_pytorch", "tensorboard",
-    "timm", "torch",
+    "accelerate", "jaxtyping", "matplotlib", "onnx", "pandas", "safetensors", "segmentation_models_pytorch",
+    "tensorboard", "timm", "torch",
 )  # fmt: skip
 _EXTRAS: Final[dict[str, str]] = dict.fromkeys(_TRAINING, "train") | {
     **dict.fromkeys(("reportlab", "uharfbuzz"), "report"),

@@ -1,1 +1,1 @@
-"""Runs side by side: scores, costs, tests of their differences, and losses on corrupted photos."""
+"""Several runs side by side on one page: scores, paired tests, costs and curves."""

@@ -1,149 +1,209 @@
-"""The pictures of the page: a forest plot of the most important scores, and accuracy against cost.
+"""The plots of the page.
 
-Needs matplotlib, which only the extra `train` installs. Colors are those of Okabe and Ito (2008); no picture relies on
-color alone.
+Colors are those of Okabe and Ito (2008); no plot relies on color alone.
 """
 
 from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final, Literal
 
+import matplotlib
 import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from funduscope.compare.costs import GIGA, in_one_sitting, multiply_adds, predict_s
-from funduscope.compare.page_parts import Picture
-from funduscope.compare.run_folder import FOLDS, Run
-from funduscope.compare.score_kinds import AP, GRADING, Measure
-from funduscope.compare.sections import Comparison
-from funduscope.metrics import Interval
+from funduscope.compare.run_record import PARTS, RunRecord
+from funduscope.compare.score_kinds import Measure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.container import ErrorbarContainer
-    from matplotlib.figure import Figure
 
-FOREST: Final = Picture("forest", "Forest plot: each run's most important scores with their 95 % intervals, by fold")
-COSTS: Final = Picture("cost", "Accuracy against cost: scores over multiply-adds and over seconds of a prediction")
+    from funduscope.metrics import Interval
 
-_FOLD_STYLE: Final = {"validation": ("#0072b2", "o", "full"), "test": ("#d55e00", "s", "none")}
 MARKERS: Final = "osD^v<>Ph*Xd"
-COLORS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#777777")
-COLUMNS: Final = 4
+COLORS: Final = (
+    "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#777777",
+)  # fmt: skip
+_PART_STYLE: Final = {"validation": ("#0072b2", "o", "full"), "test": ("#d55e00", "s", "none")}
+_GIGA: Final = 1e9
+_COLUMNS: Final = 4
 
 
-def draw_forest(comparison: Comparison, folds: Sequence[str] = FOLDS) -> Figure | None:
-    """A panel for each key measure that two runs answer on those folds; a row for each comparable run."""
-    runs = comparison.comparable
-    measures = [one for one in comparison.measures if one.kind.is_tested and len(_answering(runs, one, folds)) > 1]
-    if not measures:
+def draw_forest(
+    runs: Sequence[RunRecord],
+    measures: Sequence[Measure],
+    parts: Sequence[str] = PARTS,
+) -> Figure | None:
+    """Draw a panel for each measure that two runs have, with each run's score and interval.
+
+    Returns None if there is no such measure.
+    """
+    shared = [measure for measure in measures if len(_runs_with(measure, runs, parts)) > 1]
+    if not shared:
         return None
-    from matplotlib.figure import Figure
+    parts = [part for part in parts if any(_runs_with(m, runs, [part]) for m in shared)]
 
-    folds = [fold for fold in folds if any(run.interval(fold, one.key) for run in runs for one in measures)]
-    columns = min(COLUMNS, len(measures))
-    rows = math.ceil(len(measures) / columns)
-    figure = Figure(figsize=(3.3 * columns + 1.2, (0.42 * len(runs) + 1.15) * rows + 0.4), layout="constrained")
-    panels = list(figure.subplots(rows, columns, squeeze=False, sharey=True).flat)
-    for axes, one in zip(panels, measures, strict=False):
-        _forest_panel(axes, runs, one, folds)
-    for axes in panels[len(measures) :]:
+    n_columns = min(_COLUMNS, len(shared))
+    n_rows = math.ceil(len(shared) / n_columns)
+    width, height = 3.3 * n_columns + 1.2, (0.42 * len(runs) + 1.15) * n_rows + 0.4
+    figure = Figure(figsize=(width, height), layout="constrained")
+    panels = list(figure.subplots(n_rows, n_columns, squeeze=False, sharey=True).flat)
+
+    for axes, measure in zip(panels, shared, strict=False):
+        _draw_forest_panel(axes, runs, measure, parts)
+    for axes in panels[len(shared) :]:
         axes.set_axis_off()
+
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
     return figure
 
 
-def _answering(runs: Sequence[Run], measure: Measure, folds: Sequence[str]) -> list[Run]:
-    return [run for run in runs if any(run.interval(fold, measure.key) for fold in folds)]
+def _runs_with(
+    measure: Measure,
+    runs: Sequence[RunRecord],
+    parts: Sequence[str],
+) -> list[RunRecord]:
+    return [run for run in runs if any(run.interval(part, measure.key) for part in parts)]
 
 
-def _forest_panel(axes: Axes, runs: Sequence[Run], measure: Measure, folds: Sequence[str]) -> None:
-    for fold, offset in zip(folds, (-0.16, 0.16) if len(folds) > 1 else (0.0,), strict=True):
-        color, marker, fill = _FOLD_STYLE[fold]
-        known = [
-            (place + offset, one)
-            for place, run in enumerate(runs)
-            if (one := run.interval(fold, measure.key)) is not None
-        ]
-        places = [place for place, _ in known]
-        values = [one.value for _, one in known]
-        arms = np.array([_error_bar_lengths(one) for _, one in known]).reshape(-1, 2).T
+def _draw_forest_panel(
+    axes: Axes,
+    runs: Sequence[RunRecord],
+    measure: Measure,
+    parts: Sequence[str],
+) -> None:
+    offsets = (-0.16, 0.16) if len(parts) > 1 else (0.0,)
+    for part, offset in zip(parts, offsets, strict=True):
+        places: list[float] = []
+        intervals: list[Interval] = []
+        for place, run in enumerate(runs):
+            interval = run.interval(part, measure.key)
+            if interval is not None:
+                places.append(place + offset)
+                intervals.append(interval)
+
+        color, marker, fill = _PART_STYLE[part]
+        values = [interval.value for interval in intervals]
         axes.errorbar(
-            values, places, xerr=arms, fmt=marker, fillstyle=fill, color=color, markersize=5, linewidth=1.3, label=fold
-        )
+            values, places, xerr=_error_bars(intervals), fmt=marker, fillstyle=fill, color=color,
+            markersize=5, linewidth=1.3, label=part,
+        )  # fmt: skip
+
     _style_axes(axes)
     axes.set_yticks(range(len(runs)), [run.name for run in runs], fontsize=9, parse_math=False)
     axes.set_ylim(len(runs) - 0.4, -0.6)
-    axes.set_title(f"{measure.title}\n{'more' if measure.kind.higher else 'less'} is better", fontsize=9)
+    better = "more" if measure.kind.higher_is_better else "less"
+    axes.set_title(f"{measure.title}\n{better} is better", fontsize=9)
 
 
-def draw_costs(comparison: Comparison, fold: str = "validation") -> Figure | None:
-    """Scores on a fold over what a photo costs: a column per score, a row per cost that two runs know."""
-    runs = [run for run in comparison.comparable if run.cost]
-    measures = [
-        one for heading in (GRADING, AP) if (one := _most_answered(comparison, runs, heading, fold)) is not None
-    ]
+def draw_costs(runs: Sequence[RunRecord], measures: Sequence[Measure], part: str) -> Figure | None:
+    """Draw each measure over multiply-adds and, where they compare, over seconds of a prediction.
+
+    Returns None if fewer than two runs have a cost, or there is no measure.
+    """
+    runs = [run for run in runs if run.cost]
     if len(runs) < 2 or not measures:
         return None
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import LogLocator, NullLocator
+    costs = {"multiply-adds a photo, G": [r.cost and r.cost.multiply_adds / _GIGA for r in runs]}
+    seconds = [run.cost and run.cost.predict_s for run in runs]
+    if were_timed_together(runs) and sum(bool(wall) for wall in seconds) > 1:
+        costs["seconds of a whole prediction"] = seconds
 
-    costs: tuple[tuple[str, Callable[[Run], float | None]], ...] = (
-        ("multiply-adds a photo, G", lambda run: (multiply_adds(run) or 0) / GIGA),
-        ("seconds of a whole prediction", predict_s),
-    )
-    if not in_one_sitting(runs):  # seconds of other days, machines or runtimes lie on no common axis
-        costs = costs[:1]
-    axes_of = [(words, cost) for words, cost in costs if sum(bool(cost(run)) for run in runs) > 1]
-    if not axes_of:
-        return None
-    figure = Figure(figsize=(4.6 * len(measures) + 2.2, 3.6 * len(axes_of)), layout="constrained")
-    grid = figure.subplots(len(axes_of), len(measures), squeeze=False)
-    named: dict[str, ErrorbarContainer] = {}
-    for row, (words, cost) in zip(grid, axes_of, strict=True):
-        for axes, one in zip(row, measures, strict=True):
-            for place, run in enumerate(runs):
-                point = _cost_point(axes, run.interval(fold, one.key), cost(run), place)
-                named |= {} if point is None else {run.name: point}
+    size = (4.6 * len(measures) + 2.2, 3.6 * len(costs))
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(len(costs), len(measures), squeeze=False)
+    points: dict[str, ErrorbarContainer] = {}
+    for row, (label, values) in zip(grid, costs.items(), strict=True):
+        for axes, measure in zip(row, measures, strict=True):
+            for place, (run, value) in enumerate(zip(runs, values, strict=True)):
+                interval = run.interval(part, measure.key)
+                if interval is not None and value:
+                    points[run.name] = _draw_point(axes, value, interval, place)
             _style_axes(axes)
-            axes.set_xscale("log")
-            axes.set(xlabel=words, ylabel=f"{one.title}, {fold} fold")
-            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axes.xaxis.set_major_formatter("{x:g}")
-            axes.xaxis.set_minor_locator(NullLocator())
-    ordered = [run.name for run in runs if run.name in named]
-    handles = [named[name] for name in ordered]
-    legend = figure.legend(handles, ordered, loc="outside right upper", frameon=False, fontsize=9)  # pyright: ignore[reportArgumentType]
-    for text in legend.get_texts():
-        text.set_parse_math(False)
+            _use_log_scale(axes)
+            axes.set(xlabel=label, ylabel=f"{measure.title}, {part} fold")
+
+    names = [run.name for run in runs if run.name in points]
+    _add_legend(figure, [points[name] for name in names], names)
     return figure
 
 
-def _most_answered(comparison: Comparison, runs: Sequence[Run], heading: str, fold: str) -> Measure | None:
-    """The key measure under a heading that most runs answer; of equal ones that with most photos."""
-    candidates = [one for one in comparison.measures if one.kind.is_tested and one.kind.table == heading]
-    count = {one: [run.photos(fold, one.key) for run in runs if run.interval(fold, one.key)] for one in candidates}
-    return max(
-        (one for one in candidates if count[one]), key=lambda one: (len(count[one]), max(count[one])), default=None
-    )
+def were_timed_together(runs: Sequence[RunRecord]) -> bool:
+    """Whether the seconds of these runs' predictions can be compared."""
+    sittings = {run.cost.sitting for run in runs if run.cost and run.cost.predict_s}
+    return len(sittings) == 1 and None not in sittings
 
 
-def _cost_point(axes: Axes, interval: Interval | None, cost: float | None, place: int) -> ErrorbarContainer | None:
-    if interval is None or not cost:
-        return None
-    arms = np.array([_error_bar_lengths(interval)]).T
+def _draw_point(axes: Axes, value: float, interval: Interval, place: int) -> ErrorbarContainer:
     marker, color = MARKERS[place % len(MARKERS)], COLORS[place % len(COLORS)]
-    return axes.errorbar([cost], [interval.value], yerr=arms, fmt=marker, color=color, markersize=7, linewidth=1.1)
+    return axes.errorbar(
+        [value], [interval.value], yerr=_error_bars([interval]), fmt=marker, color=color,
+        markersize=7, linewidth=1.1,
+    )  # fmt: skip
 
 
-def _error_bar_lengths(interval: Interval) -> tuple[float, float]:
-    """Lengths of the error bars. A score may lie just outside its percentile interval; a bar has no negative length."""
-    if math.isnan(interval.low):
-        return 0.0, 0.0
-    return max(0.0, interval.value - interval.low), max(0.0, interval.high - interval.value)
+def draw_curves(runs: Sequence[RunRecord]) -> Figure | None:
+    """Draw the score that selects the epoch, by epoch; a line for each stage of a run.
+
+    Returns None if no journal has that score. A score is the mean over the run's own tasks, so
+    heights compare within a line, and between runs only where they have the same tasks.
+    """
+    curves = _selection_curves(runs)
+    if not curves:
+        return None
+
+    figure = Figure(figsize=(9, 4.2), layout="constrained")
+    axes = figure.subplots()
+    lines = []
+    for place, (epochs, scores, kept) in enumerate(curves.values()):
+        lines += axes.plot(
+            epochs, scores, color=COLORS[place % len(COLORS)], marker=MARKERS[place % len(MARKERS)],
+            markersize=9, markevery=[epochs.index(epoch) for epoch in kept], linewidth=1.4,
+        )  # fmt: skip
+
+    axes.set_xlabel("epoch (the marker is the one that was kept)")
+    axes.set_ylabel("mean score of its tasks, validation fold")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _style_axes(axes)
+    _add_legend(figure, lines, list(curves))
+    return figure
+
+
+def _selection_curves(
+    runs: Sequence[RunRecord],
+) -> dict[str, tuple[list[int], list[float], list[int]]]:
+    """Return by name the judged epochs, their scores, and the epoch that was kept, if any."""
+    curves = {}
+    for run in runs:
+        for stage, journal in run.journals.items():
+            judged = [line for line in journal if "validation selection" in line]
+            scores = {line["epoch"]: line["validation selection"] for line in judged}
+            best = [line["epoch"] for line in journal if line.get("best")][-1:]
+            name = f"{run.name}, {stage}" if stage else run.name
+            if scores:
+                curves[name] = ([*scores], [*scores.values()], best)
+    return curves
+
+
+def _error_bars(intervals: Sequence[Interval]) -> np.ndarray:
+    """Return (2, n) lengths below and above; 0 where an interval is not known.
+
+    A score may lie just outside its percentile interval, and a bar has no negative length.
+    """
+    lengths = [(i.value - i.low, i.high - i.value) for i in intervals]
+    return np.nan_to_num(np.maximum(0.0, np.array(lengths).reshape(-1, 2).T))
+
+
+def _use_log_scale(axes: Axes) -> None:
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_locator(NullLocator())
 
 
 def _style_axes(axes: Axes) -> None:
@@ -152,12 +212,18 @@ def _style_axes(axes: Axes) -> None:
     axes.set_axisbelow(True)
 
 
-def encode_figure(figure: Figure, kind: str) -> bytes:
-    """The picture as "svg" or "png", without a date in it: the same figures give the same bytes."""
-    import matplotlib
+def _add_legend(figure: Figure, handles: Sequence, names: Sequence[str]) -> None:
+    """Add a legend of names, in which nothing is a formula."""
+    place: Any = "outside right upper"
+    legend = figure.legend(handles, names, loc=place, frameon=False, fontsize=9)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
 
+
+def encode_figure(figure: Figure, kind: Literal["svg", "png"]) -> bytes:
+    """Encode a figure. Equal figures give equal bytes: no date is in them."""
     file = io.BytesIO()
-    about = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
+    metadata = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
     with matplotlib.rc_context({"svg.hashsalt": "funduscope", "svg.fonttype": "path"}):
-        figure.savefig(file, format=kind, dpi=110, metadata=about)
+        figure.savefig(file, format=kind, dpi=110, metadata=metadata)
     return file.getvalue()

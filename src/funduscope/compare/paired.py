@@ -1,11 +1,7 @@
-"""Whether two runs differ on the same photos, and how far a score falls from one set of photos to another.
+"""Tests whether two runs differ, on the photos that both were scored on.
 
-Intervals and p values come from `metrics.paired_test`. Its permutation test respects how few visits there are: with
-four visits p cannot be below 1/8, while the p value of a bootstrap can be arbitrarily small.
-
-Many pairs at once: Holm, "A Simple Sequentially Rejective Multiple Test Procedure", Scandinavian Journal of Statistics
-6, 1979. Between different photos: Zou and Donner, "Construction of confidence intervals about effect measures: a
-general approach", Statistics in Medicine 27, 2008: the interval of a difference from the intervals of the two scores.
+Intervals and p values come from `metrics.paired_test`. Its permutation test respects how few visits
+there are: with four visits p cannot be below 1/8, while that of a bootstrap can be arbitrarily low.
 """
 
 from __future__ import annotations
@@ -17,9 +13,10 @@ from typing import Final
 
 import numpy as np
 
-from funduscope.compare.run_folder import Run
-from funduscope.compare.score_kinds import Measure, Row, state_of, truths
+from funduscope.compare.run_record import PARTS, RunRecord, measures_of
+from funduscope.compare.score_kinds import Measure, Row, labels_in, state_of
 from funduscope.metrics import Interval, State, by_visit, paired_test
+from funduscope.progress import Progress, no_progress
 
 REPEATS: Final = 5000
 MIN_VISITS: Final = 6
@@ -29,104 +26,117 @@ LEVEL: Final = 0.05
 
 
 @dataclass(frozen=True)
-class Difference:
-    """Score of run a minus score of run b, and the two scores.
+class PairedTest:
+    """The score of one run minus that of a reference, on the photos that both were scored on."""
 
-    p: two-sided, nan if there are too few visits. corrected: p after Holm's correction for all pairs tested with
-    it. photos, visits: those that both runs answered, with the same labels.
-    """
-
-    measure: Measure
-    a: str
-    b: str
-    scores: tuple[float, float]
-    interval: Interval
+    run: str
+    reference: str
+    score: float
+    reference_score: float
+    difference: Interval
     p: float
-    corrected: float
-    photos: int
-    visits: int
+    n_photos: int
+    corrected_p: float = float("nan")
+    """By Holm's method, for the number of pairs of runs."""
 
     @property
     def differs(self) -> bool:
-        return self.corrected < LEVEL
+        return self.corrected_p < LEVEL
 
-    def swapped(self) -> Difference:
-        """The same as b minus a."""
-        own = self.interval
-        swapped = Interval(-own.high, -own.low, -own.value, own.visits)
-        return replace(self, a=self.b, b=self.a, scores=self.scores[::-1], interval=swapped)
+    def swapped(self) -> PairedTest:
+        """Return the same test with the other run as the reference."""
+        old = self.difference
+        return replace(
+            self,
+            run=self.reference,
+            reference=self.run,
+            score=self.reference_score,
+            reference_score=self.score,
+            difference=Interval(-old.high, -old.low, -old.value, old.visits),
+        )
 
 
-def difference(
+Tests = dict[str, dict[Measure, list[PairedTest]]]
+"""By part and measure, the tests of every pair of runs that share enough visits."""
+
+
+def compare_pairs(runs: Sequence[RunRecord], progress: Progress = no_progress) -> Tests:
+    """Test every pair of runs in every tested score."""
+    tests: Tests = {}
+    pairs = [
+        (part, measure, *pair)
+        for part in PARTS
+        for measure in measures_of(runs, [part])
+        for pair in combinations(runs, 2)
+        if measure.kind.is_tested
+    ]
+    for part, measure, run, reference in progress(pairs, "Testing pairs of runs", len(pairs)):
+        test = compare_pair(measure, part, run, reference)
+        if test is not None:
+            tests.setdefault(part, {}).setdefault(measure, []).append(test)
+
+    for by_measure in tests.values():
+        for measure, of_pairs in by_measure.items():
+            corrected = holm([test.p for test in of_pairs])
+            both = zip(of_pairs, corrected, strict=True)
+            by_measure[measure] = [replace(test, corrected_p=p) for test, p in both]
+    return tests
+
+
+def compare_pair(
     measure: Measure,
-    a: tuple[str, dict[str, Row]],
-    b: tuple[str, dict[str, Row]],
-    *,
-    tested: bool = True,
-    fewest: int = 1,
-) -> Difference | None:
-    """Compares two runs, each given as its name and its rows by key, on the photos that both have.
-
-    None if those have fewer visits than `fewest`, or no score. tested: compute a p value.
-    """
-    units_a, units_b, photos = _shared(measure, a[1], b[1])
-    visits = len(units_a)
-    if visits < fewest:
+    part: str,
+    run: RunRecord,
+    reference: RunRecord,
+) -> PairedTest | None:
+    """Test two runs; None if they share too few visits or have no score."""
+    rows, reference_rows = run.rows.get(part, {}), reference.rows.get(part, {})
+    units, reference_units, n_photos = _shared_visits(measure, rows, reference_rows)
+    if len(units) < MIN_VISITS:
         return None
-    of_a, of_b = (measure.score(type(units[0]).total(units)) for units in (units_a, units_b))
-    if np.isnan(of_a - of_b):
+    score = float(measure.score(type(units[0]).total(units)))
+    reference_score = float(measure.score(type(units[0]).total(reference_units)))
+    if np.isnan(score - reference_score):
         return None
-    tested = tested and visits >= MIN_VISITS
-    interval, p = paired_test(units_a, units_b, measure.score, REPEATS, tested=tested, batched=True)
-    return Difference(measure, a[0], b[0], (of_a, of_b), interval, p, p, photos, visits)
+
+    difference, p = paired_test(units, reference_units, measure.score, REPEATS, batched=True)
+    return PairedTest(run.name, reference.name, score, reference_score, difference, p, n_photos)
 
 
-def every_pair(measure: Measure, runs: Sequence[Run], part: str) -> list[Difference]:
-    """Each pair of the runs that can be tested, a before b, with p values corrected for the number of pairs."""
-    named = [(run.name, run.rows[part]) for run in runs if run.interval(part, measure.key)]
-    found = [difference(measure, a, b, fewest=MIN_VISITS) for a, b in combinations(named, 2)]
-    return corrected([one for one in found if one is not None])
+def _shared_visits(
+    measure: Measure, rows_a: dict[str, Row], rows_b: dict[str, Row]
+) -> tuple[list[State], list[State], int]:
+    """Return each run's states by visit, and the number of photos with equal labels in both."""
+    states_a: list[tuple[str, State]] = []
+    states_b: list[tuple[str, State]] = []
 
-
-def corrected(found: Sequence[Difference]) -> list[Difference]:
-    """The same with Holm's correction over all that have a p value."""
-    tested = sorted((one.p, place) for place, one in enumerate(found) if not np.isnan(one.p))
-    adjusted = [one.p for one in found]
-    largest = 0.0
-    for rank, (p, place) in enumerate(tested):
-        largest = max(largest, min(1.0, p * (len(tested) - rank)))
-        adjusted[place] = largest
-    return [replace(one, corrected=p) for one, p in zip(found, adjusted, strict=True)]
-
-
-def gap(a: Interval, b: Interval) -> Interval:
-    """a minus b, scores of different photos, with Zou and Donner's interval."""
-    value = a.value - b.value
-    low = value - float(np.hypot(a.value - a.low, b.high - b.value))
-    high = value + float(np.hypot(a.high - a.value, b.value - b.low))
-    return Interval(low, high, value)
-
-
-def overlap(a: Interval, b: Interval) -> bool:
-    """Whether two intervals overlap; True if one is not known."""
-    return not (a.high < b.low or b.high < a.low)
-
-
-def _shared(measure: Measure, a: dict[str, Row], b: dict[str, Row]) -> tuple[list[State], list[State], int]:
-    """Each run's states by visit, and the number of photos: those with equal labels that both runs' rows can score."""
-    pairs: list[tuple[str, State, State]] = []
-    for key in sorted(a.keys() & b.keys()):
-        if a[key]["dataset"] != measure.dataset or not _agree(a[key], b[key]):
+    for name in sorted(rows_a.keys() & rows_b.keys()):
+        row_a, row_b = rows_a[name], rows_b[name]
+        if row_a["dataset"] != measure.dataset or not _have_equal_labels(row_a, row_b):
             continue
-        of_a, of_b = (state_of(measure.kind.question, rows[key]) for rows in (a, b))
-        if of_a is not None and of_b is not None:
-            pairs.append((a[key]["visit"], of_a, of_b))
-    units_a = by_visit((visit, state) for visit, state, _ in pairs)
-    units_b = by_visit((visit, state) for visit, _, state in pairs)
-    return units_a, units_b, len(pairs)
+        state_a = state_of(measure.kind.question, row_a)
+        state_b = state_of(measure.kind.question, row_b)
+        if state_a is not None and state_b is not None:
+            states_a.append((row_a["visit"], state_a))
+            states_b.append((row_a["visit"], state_b))
+
+    return by_visit(states_a), by_visit(states_b), len(states_a)
 
 
-def _agree(a: Row, b: Row) -> bool:
+def _have_equal_labels(row_a: Row, row_b: Row) -> bool:
     """Whether two rows have the same labels of a photo, as far as both have them."""
-    of_a, of_b = truths(a), truths(b)
-    return all(of_a[name] == of_b[name] for name in of_a.keys() & of_b.keys())
+    labels_a, labels_b = labels_in(row_a), labels_in(row_b)
+    return all(labels_a[name] == labels_b[name] for name in labels_a.keys() & labels_b.keys())
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Correct p values for their number; nan stays nan and is not counted.
+
+    Holm, "A Simple Sequentially Rejective Multiple Test Procedure", Scandinavian Journal of
+    Statistics 6, 1979.
+    """
+    corrected = np.array(p_values, np.float64)
+    order = np.argsort(corrected)[: np.count_nonzero(~np.isnan(corrected))]  # nan is sorted last
+    factors = np.arange(len(order), 0, -1)
+    corrected[order] = np.minimum(1.0, np.maximum.accumulate(corrected[order] * factors))
+    return corrected.tolist()

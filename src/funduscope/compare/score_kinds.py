@@ -1,7 +1,7 @@
-"""The scores of the page, which way is better, and how a photo's row in photos.jsonl becomes a state again.
+"""The scores that the page shows first, and what a photo's row in photos.jsonl adds to each.
 
-A row has enough to add up the most important scores over any photos. So the difference between two runs is drawn again
-by visits without another prediction.
+A row holds what one photo adds to these scores, so that differences between two runs are tested on
+any photos that both answered, without another prediction.
 """
 
 from __future__ import annotations
@@ -23,22 +23,23 @@ from funduscope.metrics import (
 from funduscope.vocabulary import CLASSES, EITHER_EXUDATE, FURTHER_TASKS, LESIONS, PHOTO_TASKS
 
 Row = dict[str, Any]
+"""A line of photos.jsonl."""
 
 
 @dataclass(frozen=True)
-class Kind:
-    """A column of the page. table: its heading. is_tested: whether the score is tested between runs."""
+class ScoreKind:
+    """A score that the page shows first."""
 
-    table: str
     question: Question
     score: str
-    shown: str
-    higher: bool = True
+    title: str
+    higher_is_better: bool = True
     is_tested: bool = False
+    """Whether runs are tested for a difference in it."""
 
     @property
     def digits(self) -> int:
-        """Digits behind the point; pixels have one."""
+        """Digits behind the point: one for distances in pixels."""
         return 1 if self.score.endswith("px") else 3
 
 
@@ -47,7 +48,7 @@ class Measure:
     """A kind of score on one data set."""
 
     dataset: str
-    kind: Kind
+    kind: ScoreKind
 
     @property
     def key(self) -> ScoreKey:
@@ -55,90 +56,98 @@ class Measure:
 
     @property
     def title(self) -> str:
-        """The score and its data set, for people."""
-        return f"{self.kind.shown}, {self.dataset}"
+        return f"{self.kind.title}, {self.dataset}"
 
-    def score(self, state: State) -> float:
-        """The score of a sum of `state_of`; of a batch of sums an array."""
+    def score(self, state: State) -> Any:
+        """Take the score of a sum of `state_of`: a number, or an array for a batch of sums."""
         return scores_of(self.kind.question, state)[self.kind.score](state)
 
-    def worse_by(self, change: float) -> float:
-        """A change of the score as a loss: positive is worse, whichever way the score runs."""
-        return -change if self.kind.higher else change
+
+def _kinds() -> list[ScoreKind]:
+    """List the kinds in the order of the page."""
+    kinds = [
+        ScoreKind(Question(DR), "kappa", "DR kappa", is_tested=True),
+        ScoreKind(Question(DR), "accuracy", "DR accuracy"),
+        ScoreKind(Question(DME), "accuracy", "DME accuracy", is_tested=True),
+        ScoreKind(Question("DR and DME"), "accuracy", "DR and DME right"),
+        ScoreKind(Question("referable DR"), "AUROC", "referable DR, AUROC"),
+        ScoreKind(Question("maculopathy"), "AUROC", "maculopathy, AUROC"),
+    ]
+
+    for task in FURTHER_TASKS:
+        headline = (headline_question(task), task.headline)
+        for question, score in dict.fromkeys([headline, (Question(task.title), "accuracy")]):
+            is_tested = question.name == task.title  # rows have no probabilities
+            kinds.append(ScoreKind(question, score, f"{task.title} {score}", is_tested=is_tested))
+
+    codes = [Question(code) for code in (*LESIONS, EITHER_EXUDATE)]
+    for code in codes:
+        question = Question(code.subject, Aspect.PIXELS)
+        kinds.append(ScoreKind(question, "average precision", f"{code.title} AP", is_tested=True))
+    for code in codes:
+        question = Question(code.subject, Aspect.MASK)
+        kinds.append(ScoreKind(question, "Dice", f"{code.title} Dice"))
+
+    kinds.append(ScoreKind(Question("OD", Aspect.MASK), "IoU", "disc IoU", is_tested=True))
+    lower_is_better = [
+        (Question("disc center"), "mean px", "disc center, px"),
+        (Question("fovea"), "mean px", "fovea, px"),
+        (FALSE_VISIBLE, "photos with any", "healthy eyes marked"),
+    ]
+    for question, score, title in lower_is_better:
+        kinds.append(ScoreKind(question, score, title, higher_is_better=False, is_tested=True))
+    return kinds
 
 
-GRADING, AP, DICE, REST = "Grades", "Lesions: average precision", "Lesions: Dice", "Disc, landmarks, healthy eyes"
+KINDS: Final = tuple(_kinds())
 
-BETTER: Final[dict[str, str]] = {
-    GRADING: "Higher is better in every column. Kappa is weighted quadratically: 1 is perfect, 0 is chance.",
-    AP: "Higher is better; 1 is perfect, and chance is the share of lesion pixels, one in a hundred or fewer.",
-    DICE: "Higher is better; 1 is perfect. At each model's own threshold, which was fixed on the validation fold.",
-    REST: "Disc IoU: higher is better. Distances, in pixels of a 4288-wide photo, and the share of healthy eyes in "
-    "which a lesion was marked: lower is better.",
-}
-"""What better means, by table; in the order of the page."""
+_MASKS: Final = {k.question.name for k in KINDS if k.question.aspect == Aspect.MASK}
+_MAPS: Final = {k.question.name for k in KINDS if k.question.aspect == Aspect.PIXELS}
+PACKED: Final = _MASKS | _MAPS
+"""The columns that `pack` adds to a row."""
 
-DISC: Final = Question("OD", Aspect.MASK)
-_CODES: Final = (*LESIONS, EITHER_EXUDATE)
-KINDS: Final[tuple[Kind, ...]] = (
-    Kind(GRADING, Question(DR), "kappa", "DR kappa", is_tested=True),
-    Kind(GRADING, Question(DR), "accuracy", "DR accuracy"),
-    Kind(GRADING, Question(DME), "accuracy", "DME accuracy", is_tested=True),
-    Kind(GRADING, Question("DR and DME"), "accuracy", "DR and DME right"),
-    Kind(GRADING, Question("referable DR"), "AUROC", "referable DR, AUROC"),
-    Kind(GRADING, Question("maculopathy"), "AUROC", "maculopathy, AUROC"),
-    *(
-        Kind(GRADING, question, score, f"{task.title} {score}", is_tested=question.name == task.title)
-        for task in FURTHER_TASKS
-        for question, score in dict.fromkeys(
-            [(headline_question(task), task.headline), (Question(task.title), "accuracy")]
-        )
-    ),
-    *(
-        Kind(AP, Question(code, Aspect.PIXELS), "average precision", f"{Question(code).title} AP", is_tested=True)
-        for code in _CODES
-    ),
-    *(Kind(DICE, Question(code, Aspect.MASK), "Dice", f"{Question(code).title} Dice") for code in _CODES),
-    Kind(REST, DISC, "IoU", "disc IoU", is_tested=True),
-    Kind(REST, Question("disc center"), "mean px", "disc center, px", higher=False, is_tested=True),
-    Kind(REST, Question("fovea"), "mean px", "fovea, px", higher=False, is_tested=True),
-    Kind(REST, FALSE_VISIBLE, "photos with any", "healthy eyes marked", higher=False, is_tested=True),
-)
-_MASKS: Final = frozenset(kind.question.name for kind in KINDS if kind.question.aspect == Aspect.MASK)
-PACKED: Final = _MASKS | {kind.question.name for kind in KINDS if kind.question.aspect == Aspect.PIXELS}
-"""The keys that `pack` puts into a row."""
-
-_GRADED: Final = {task.title: (task.name, f"predicted_{task.name}", len(task.classes)) for task in PHOTO_TASKS}
+_TASKS: Final = {task.title: task for task in PHOTO_TASKS}
 
 
 def pack(photo: PhotoScore) -> None:
-    """Puts what the photo's masks and probability maps add to the scores of `KINDS` into its row.
+    """Add to a photo's row what its masks and probability maps add to the scores of `KINDS`.
 
-    A mask: true, false and missed pixels. A map: see `CoarseDenseState`.
+    A mask becomes its true, false and missed pixels; a map the counts of `CoarseDenseState`.
     """
     for question, state in photo.states.items():
-        if question.name in PACKED and isinstance(state, MaskState):
+        if question.name in _MASKS and isinstance(state, MaskState):
             photo.row[question.name] = [int(state.tp), int(state.fp), int(state.fn)]
-        elif question.name in PACKED and isinstance(state, DenseState):
+        elif question.name in _MAPS and isinstance(state, DenseState):
             photo.row[question.name] = CoarseDenseState.of(state).to_row()
 
 
 def state_of(question: Question, row: Row) -> State | None:
-    """What one photo adds to the tested scores of a question; None if the row does not have it."""
+    """Return what a photo adds to the tested scores of a question; None if its row lacks that."""
     name = question.name
-    if name in _GRADED:
-        truth, predicted, classes = _GRADED[name]
-        return None if row.get(truth) is None else GradingState.of([row[truth]], [row[predicted]], classes)
+
+    if name in _TASKS:
+        task = _TASKS[name]
+        if row.get(task.name) is None:
+            return None
+        predicted = row[f"predicted_{task.name}"]  # None: refused
+        return GradingState.of([row[task.name]], [predicted], len(task.classes))
+
     if question in FALSE_LESIONS:
         counts = row.get("false lesions")
         return None if counts is None else FalseLesionState.of(counts, FALSE_LESIONS[question])
+
     if name in PACKED and name in row:
-        return CoarseDenseState.from_row(row[name]) if question.aspect == Aspect.PIXELS else MaskState(*row[name], tn=0)
+        is_map = question.aspect == Aspect.PIXELS
+        return CoarseDenseState.from_row(row[name]) if is_map else MaskState(*row[name], tn=0)
+
     distance = row.get(f"{name} px")
     return None if distance is None else MeanState(distance, 1)
 
 
-def truths(row: Row) -> dict[str, Any]:
-    """The photo's labels as far as the row has them: two runs are compared on photos where these agree."""
-    masks = {name: row[name][0] + row[name][2] for name in _MASKS & row.keys()}
-    return masks | {name: row[name] for name in (*CLASSES, "maculopathy") if name in row}
+def labels_in(row: Row) -> dict[str, Any]:
+    """Return the photo's labels as far as its row has them; of a mask its number of pixels."""
+    labels = {name: row[name] for name in (*CLASSES, "maculopathy") if name in row}
+    for name in _MASKS & row.keys():
+        true, _, missed = row[name]
+        labels[name] = true + missed
+    return labels

@@ -155,8 +155,9 @@ class Scores:
         path = path / "scores.json" if path.is_dir() else path
         if not path.is_file():
             raise FileNotFoundError(f"{path} is not there: expected a folder that `funduscope evaluate --out` filled.")
-        tree = read_json(path, "scores", "selective", "details")
-        intervals, selective = (_read_intervals(tree[part]) for part in ("scores", "selective"))
+        tree = read_json(path, "scores", "details")
+        intervals = _read_intervals(tree["scores"])
+        selective = _read_intervals(tree.get("selective", {}))  # bundles of research/ have none
         return cls(intervals, selective, tree["details"], about=tree.get("about", {}))
 
     @property
