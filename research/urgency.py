@@ -94,8 +94,9 @@ def eye_of(row: Mapping[str, Any]) -> Eye | None:
     anatomy = Anatomy(fovea_xy=center, disc_diameter_px=disc.get("diameter_px"))
     lesions = {code: [lesion_of(one) for one in kind["objects"]] for code, kind in findings["lesions"].items()}
     edema = findings["dme"] or {}
+    name = str(findings["model"]["name"])
     return Eye(
-        model=MODEL_NAMES.get(findings["model"]["name"], findings["model"]["name"]),
+        model=MODEL_NAMES.get(name, name),
         dataset=row["dataset"],
         fold=row["fold"],
         grade=labels["grade"],
