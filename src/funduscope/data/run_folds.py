@@ -60,6 +60,9 @@ class RunFolds:
         """
         visits = dict(self.places.values())
         named = {case.key: self.places[fold_key(case)] for case in cases if fold_key(case) in self.places}
+        if not self.digests:
+            return Known(named, visits)
+
         in_table = {case.key for case in cases if case.dataset == TABLE}
         unsure = [case for case in cases if case.key not in named or case.key in in_table]
         same = {case.key: self.digests[digest] for case in unsure if (digest := _digest(case.path)) in self.digests}
