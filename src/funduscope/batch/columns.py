@@ -80,6 +80,7 @@ def finding_columns(card: Card, copied: Sequence[str], files: str = "") -> list[
         _column("referable_threshold", "float", "referable", "threshold", unit=PROBABILITY),
         _column("refer", "bool", "advice", "refer"),
         _column("urgency", "text", "advice", "urgency"),
+        *[_column(f"urgency_{name}", "text", "advice", name) for name in ("by_grade", "by_dme")],
         Column("because", "text", lambda one: _codes(one, "advice", "because")),
         *_witness_columns(card),
         *_task_columns(),
