@@ -31,7 +31,7 @@ from funduscope.inference.rules import Advice, ModelAnswer, Supported, advise, a
 from funduscope.inference.urgency import UrgencyTable, urgency_table
 from funduscope.vocabulary import DATASETS, REFERABLE_FROM
 
-MODEL_NAMES: Final = {"flagship": "default"}
+MODEL_NAMES: Final[Mapping[str, str]] = {"flagship": "default"}
 """How the documents call a model whose recipe has another name."""
 
 MAX_REFERRED: Final = 0.10
@@ -94,9 +94,9 @@ def eye_of(row: Mapping[str, Any]) -> Eye | None:
     anatomy = Anatomy(fovea_xy=center, disc_diameter_px=disc.get("diameter_px"))
     lesions = {code: [lesion_of(one) for one in kind["objects"]] for code, kind in findings["lesions"].items()}
     edema = findings["dme"] or {}
-    name = str(findings["model"]["name"])
+    recipe = str(findings["model"]["name"])
     return Eye(
-        model=MODEL_NAMES.get(name, name),
+        model=MODEL_NAMES.get(recipe, recipe),
         dataset=row["dataset"],
         fold=row["fold"],
         grade=labels["grade"],

@@ -63,8 +63,8 @@ MAX_METADATA_BYTES: Final = 8_000_000
 class Header:
     """A file's header: `kind` JPEG, PNG or TIFF; bits per sample; samples per pixel; EXIF orientation 1 to 8.
 
-    `pages`: pictures of full size; the header is that of the first. `smaller_pictures`: how many others
-    there are, such as a thumbnail.
+    `pages`: pictures of full size; the header is that of the first. `smaller_pictures`: how many others there are, such
+    as a thumbnail.
 
     `quality`: of a JPEG, 1 to 100 as usual encoders count, by its first table; None if it has none.
     `has_straight_alpha`: whether a fourth channel, where there is one, is transparency that the colors were not
@@ -152,14 +152,12 @@ _NEXT_MARKER: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 FILL_BYTES: Final = re.compile(rb"\xff*(?=\xff)")
 
 
-def jpeg_segments(data: bytes, image_start: int = 0) -> Iterator[tuple[int, int, int]]:
+def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
     """Marker, start and end of each segment, a scan with its coded data, up to the end-of-image marker.
-
-    image_start: where the JPEG begins in the data.
 
     Raises PhotoError if the file is no whole JPEG.
     """
-    at, scans = image_start + 2, 0
+    at, scans = 2, 0
     for _ in range(MAX_SEGMENTS):
         at = filled.end() if (filled := FILL_BYTES.match(data, at)) else at
         if len(data) < at + 2:
@@ -194,9 +192,10 @@ def jpeg_segments(data: bytes, image_start: int = 0) -> Iterator[tuple[int, int,
 def _jpeg(data: bytes) -> Header:
     """The header of the JPEG, or of the first of full size where a file has several."""
     index = _index_of_pictures(data)
-    size = _jpeg_size(data, 0)
+    size = None if index is None else _jpeg_size(data, 0)
     if index is None or size is None:
         return _jpeg_picture(data)
+
     pictures = [_Picture(0, *size, False), *_listed_pictures(data, index)]
     full_size = _full_size(pictures)
     header = _jpeg_picture(data[full_size[0].start :])
@@ -264,12 +263,13 @@ def _listed_pictures(data: bytes, index: range) -> Iterator[_Picture]:
 
 def _jpeg_size(data: bytes, start: int) -> tuple[int, int] | None:
     """Width and height of the JPEG that begins there; None if none does."""
-    if not data.startswith(_JPEG_START, start):
+    head = data[start : start + MAX_METADATA_BYTES]
+    if not head.startswith(_JPEG_START):
         return None
     with suppress(PhotoError, struct.error):
-        for marker, segment_start, _ in jpeg_segments(data, start):
+        for marker, segment_start, _ in jpeg_segments(head):
             if marker in _FRAMES:
-                height, width = struct.unpack_from(">HH", data, segment_start + 5)
+                height, width = struct.unpack_from(">HH", head, segment_start + 5)
                 return width, height
     return None
 
