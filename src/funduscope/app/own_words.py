@@ -7,9 +7,8 @@ import json
 from funduscope.i18n.languages import Words
 
 _STYLE = """<style>
-/* A second CSV, in other columns than the page's own; a button that stops a run half done; the connection's state. */
-[data-testid=stElementToolbarButton]:has(button[aria-label="Download as CSV"]), .stStatusWidget button,
-.stConnectionStatus { display: none; }
+/* A button that stops a run half done; the connection's state. */
+.stStatusWidget button, .stConnectionStatus { display: none; }
 body:has(.stApp:is(STATES)) .stDialog section[role=dialog] {
   > h2, > h2 + div > div { font-size: 0; }
   > h2::after { content: TITLE; font-size: 1.5rem; }

@@ -50,7 +50,7 @@ def model() -> Model:
         findings = loaded(Photo.open(demo_photo().read_bytes(), name=DEMO_PHOTO))
         _prepare(findings)
         marked_jpeg(findings, "standard")
-    # Streamlit imports these with its first table, which takes a second: now, the first answer does not wait for them.
+    # Streamlit imports these with its first component, which takes a second: now, so that no answer waits for them.
     import pandas  # noqa: F401
     import pyarrow  # noqa: F401
 
