@@ -55,6 +55,10 @@ def _grey(pixels: np.ndarray) -> np.ndarray:
     return np.repeat(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
 
 
+def _sepia(pixels: np.ndarray) -> np.ndarray:
+    return np.clip(_grey(pixels) * np.array([1.07, 0.95, 0.74]), 0, 255).astype(np.uint8)
+
+
 def _written(text: str, at: tuple[float, float], color: tuple[int, int, int]) -> Callable[[np.ndarray], np.ndarray]:
     def write(pixels: np.ndarray) -> np.ndarray:
         image = Image.fromarray(pixels)
@@ -98,6 +102,7 @@ FAULTS: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
     "small in its frame": ("too_small", lambda pixels: cv2.copyMakeBorder(
         cv2.resize(pixels, None, fx=0.3, fy=0.3), 99, 99, 99, 99, cv2.BORDER_CONSTANT)),
     "gray": ("gray", _grey),
+    "sepia": ("gray", _sepia),
     "filled with gray below": ("truncated", _filled(128)),
     "filled with black below": ("truncated", _filled(0)),
     "name in the margin": ("burned_in_text", _written("DOE, JANE 1960", (0.02, 0.02), (255, 255, 255))),

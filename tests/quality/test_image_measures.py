@@ -12,11 +12,22 @@ from funduscope.testing.drawn_eyes import draw_eye
 EYE = draw_eye(3, grade=2, dme=0, width_px=600).pixels
 
 
+def _as_jpeg(pixels: np.ndarray, quality: int) -> np.ndarray:
+    decoded = cv2.imdecode(cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
+    assert decoded is not None
+    return decoded
+
+
 def test_which_photos_have_color() -> None:
     whole = (0, 0, EYE.shape[1], EYE.shape[0])
     gray = np.repeat(cv2.cvtColor(EYE, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
-    saved = cv2.imdecode(cv2.imencode(".jpg", gray, [cv2.IMWRITE_JPEG_QUALITY, 30])[1], cv2.IMREAD_COLOR)
-    assert [has_color(one, whole) for one in (EYE, gray, saved)] == [True, False, False]
+    assert [has_color(one, whole) for one in (EYE, gray, _as_jpeg(gray, 30))] == [True, False, False]
+    tints = {"sepia": (1.07, 0.95, 0.74), "green": (0, 1, 0), "cold": (0.7, 0.85, 1.2)}
+    for tint in tints.values():
+        tinted = np.clip(gray * np.array(tint), 0, 255).astype(np.uint8)
+        assert not has_color(_as_jpeg(tinted, 95), whole)
+    for color, is_colored in (((160, 80, 40), True), ((90, 90, 90), False)):
+        assert has_color(np.full_like(EYE, color), whole) == is_colored
     assert has_color(np.zeros_like(EYE), whole), "of a black picture nothing can be said"
     framed = np.full((EYE.shape[0] + 200, EYE.shape[1] + 200, 3), 200, np.uint8)
     framed[100:-100, 100:-100] = EYE

@@ -122,7 +122,8 @@ def _of_picture(record: Record) -> Iterator[Finding]:
         evidence = {"letters_in_a_row": max(record.letters)}
         yield found("burned_in_text", [record.path], f"Marks that look like a line of text are {where}.", evidence)
     chroma = record.measures.get("chroma", 255.0)
-    if chroma < min(GRAY_CHROMA, GRAY_SHARE * record.measures["brightness"]):
+    is_gray = chroma < min(GRAY_CHROMA, GRAY_SHARE * record.measures["brightness"])
+    if is_gray or not record.measures.get("has_color", 1.0):  # the second: tinted, too
         yield found("gray", [record.path], "The picture has no color.", {"chroma": chroma})
 
 

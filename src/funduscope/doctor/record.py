@@ -22,7 +22,7 @@ from funduscope.imaging.limits import LIMITS
 from funduscope.imaging.photo import Photo, pixels_sha256
 from funduscope.imaging.vessels import SIDE_PX
 from funduscope.quality.fundus import measure_all
-from funduscope.quality.image_measures import small_frame
+from funduscope.quality.image_measures import has_color, small_frame
 
 THUMBNAIL_PX: Final = 224
 _THUMBNAIL_QUALITY: Final = 72
@@ -35,8 +35,9 @@ class Record:
     path: relative to the data set, with forward slashes. sha256: of the file's bytes; pixels_sha256: of shape and
     pixels. kind: JPEG, PNG, TIFF or DICOM. width, height: 0 if unknown. orientation: EXIF's, 1 to 8. error: a code of
     `errors.HTTP_STATUS`, and error_says its sentence, where the photo cannot be used. field_of_view: its circle (x, y,
-    radius). measures: of `fundus.measure_all`, empty if there is an error. letters: how many letters the longest row
-    has around the field alone, and anywhere. metadata: names of tags that may name a person or a place.
+    radius). measures: of `fundus.measure_all`, with `has_color` (1 or 0); empty if there is an error. letters: how many
+    letters the longest row has around the field alone, and anywhere. metadata: names of tags that may name a person or
+    a place.
     """
 
     path: str
@@ -120,6 +121,7 @@ def _measured(record: Record, pixels: np.ndarray, framed: Frame) -> Record:
     if field_of_view is not None:
         circle = round(field_of_view.x_px, 1), round(field_of_view.y_px, 1), round(field_of_view.radius_px, 1)
     measures = measure_all(pixels, small_frame(framed, pixels))
+    measures["has_color"] = float(has_color(pixels, framed.transform.bounds))
     return replace(
         record,
         pixels_sha256=pixels_sha256(pixels),
