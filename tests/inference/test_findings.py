@@ -83,6 +83,16 @@ def test_a_photo_too_small_for_microaneurysms_says_so():
     assert ["LOW_RESOLUTION" in codes for codes in warned] == [True, False]
 
 
+def test_text_in_the_photo_is_no_lesion_and_is_noted():
+    plain = photo()
+    dated = plain.pixels.copy()
+    cv2.putText(dated, "12.03.2019", (290, 130), cv2.FONT_HERSHEY_SIMPLEX, 0.7, (0, 255, 0), 2)
+    exudates = outputs(EX=blob(128, (64, 28, 2), (64, 90, 5)))  # the first lies on the date
+    found = [found_in(one, exudates) for one in (plain, Photo.open(dated))]
+    assert [one.count("EX") for one in found] == [2, 1]
+    assert ["BURNED_IN_MARKS" in [warning.code for warning in one.warnings] for one in found] == [False, True]
+
+
 @pytest.mark.parametrize("size", [(700, 500), (500, 700), (641, 479), (300, 256)])
 def test_masks_and_probabilities_have_the_photos_size(size):
     taken = photo(*size)

@@ -11,10 +11,10 @@ from typing import Any, Final
 import cv2
 import numpy as np
 
-from funduscope.doctor.burned_in_text import burned_in_text
 from funduscope.doctor.metadata import naming_tags
 from funduscope.duplicates.descriptor import describe
 from funduscope.i18n.errors import code_and_sentence, refuse_machine_fault
+from funduscope.imaging.burned_in_marks import count_letters
 from funduscope.imaging.dicom_file import is_dicom
 from funduscope.imaging.file_headers import Header, read_header
 from funduscope.imaging.framing import Frame, frame
@@ -129,7 +129,7 @@ def _measured(record: Record, pixels: np.ndarray, framed: Frame) -> Record:
         height=pixels.shape[0],
         field_of_view=circle,
         measures={key: round(value, 4) for key, value in measures.items()},
-        letters=burned_in_text(pixels, field_of_view),
+        letters=count_letters(pixels, field_of_view),
     )
 
 

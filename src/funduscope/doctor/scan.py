@@ -21,10 +21,11 @@ from funduscope.imaging.photo import Photo
 from funduscope.progress import Progress, no_progress
 
 _SCANNED_BY: Final = (
+    "imaging/burned_in_marks.py",
     "quality/image_measures.py",
     "quality/appearance.py",
     "quality/fundus.py",
-    *(f"doctor/{name}.py" for name in ("record", "burned_in_text", "metadata")),
+    *(f"doctor/{name}.py" for name in ("record", "metadata")),
 )
 _CRASH: Final = "E_INTERNAL"
 _CRASHED: Final = (

@@ -89,4 +89,4 @@ def without(model: Model, findings: Findings, mask: np.ndarray, avoid: np.ndarra
     photo = findings.photo
     changed = replace(photo, pixels=inpaint(photo.pixels, mask, findings.transform, avoid))
     framed = frame(photo, model.card.close_px)
-    return model.answer(changed, replace(framed, image=framed.transform.image_to_frame(changed.pixels)), force=True)
+    return model.answer(changed, framed.resampled(changed.pixels, framed.transform.side_px), force=True)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import cv2
 import numpy as np
 
+from funduscope.imaging.burned_in_marks import FRAME_PX, find_marks, paint_over
 from funduscope.imaging.field_of_view import FieldOfView, find_field_of_view
 from funduscope.imaging.photo_parts import Part
 
@@ -151,16 +152,24 @@ def _padded(cut: np.ndarray, margins: tuple[int, int, int, int]) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Frame:
-    """The eye cut square and resized: `image` (S, S, 3) uint8 RGB; `field_of_view` is None if no field was found."""
+    """The eye cut square and resized.
+
+    image: (S, S, 3) uint8 RGB, text and marks painted over. field_of_view: None if no field was found. marks: (n, n)
+    bool over the frame, of any resolution n, the text and marks; None if there are none.
+    """
 
     image: np.ndarray
     transform: CropTransform
     field_of_view: FieldOfView | None
+    marks: np.ndarray | None = None
 
     def resampled(self, pixels: np.ndarray, side_px: int) -> Frame:
         """The same square at another size, sampled from the photo's pixels (H, W, 3), not from this frame."""
         transform = replace(self.transform, side_px=side_px)
-        return Frame(transform.image_to_frame(pixels), transform, self.field_of_view)
+        image = transform.image_to_frame(pixels)
+        if self.marks is not None:
+            image = paint_over(image, self.marks)
+        return replace(self, image=image, transform=transform)
 
     def cut_out(self, pixels: np.ndarray) -> tuple[np.ndarray, Frame]:
         """The photo cut out of the picture's pixels (H, W, 3) that it is a part of, and this frame of it.
@@ -178,14 +187,15 @@ class Frame:
             row[across + (y + 0.5 - moved.y_px) ** 2 > moved.radius_px**2] = 0
         corner = {"left_px": self.transform.left_px - left, "top_px": self.transform.top_px - top}
         transform = replace(self.transform, **corner, width_px=right - left, height_px=bottom - top, part=None)
-        return cut, Frame(self.image, transform, moved)
+        return cut, replace(self, transform=transform, field_of_view=moved)
 
 
 def frame(photo: Photo | np.ndarray, side_px: int) -> Frame:
     """Cut the eye out of a photo as a square of `side_px`: the circle's bounding square, black beyond the photo.
 
     Shrinking averages areas, enlarging is cubic; the photo is resized once. Where no field of view is found, the square
-    contains the whole photo.
+    contains the whole photo. Text, arrows and other marks that software wrote into the photo are painted over: a model
+    takes them for lesions.
     """
     pixels = photo if isinstance(photo, np.ndarray) else photo.pixels
     height, width = pixels.shape[:2]
@@ -194,4 +204,11 @@ def frame(photo: Photo | np.ndarray, side_px: int) -> Frame:
     left, top = round(circle.x_px - circle.radius_px), round(circle.y_px - circle.radius_px)
     size = max(1, round(2 * circle.radius_px))
     transform = CropTransform(left, top, size, side_px, width, height, circle.part)
-    return Frame(transform.image_to_frame(pixels), transform, field_of_view)
+    image = transform.image_to_frame(pixels)
+
+    # In a smaller frame the letters of a large photo cannot be told apart.
+    sharp = image if side_px >= FRAME_PX else replace(transform, side_px=FRAME_PX).image_to_frame(pixels)
+    marks = find_marks(sharp)
+    if marks is not None:
+        image = paint_over(image, marks)
+    return Frame(image, transform, field_of_view, marks)

@@ -90,6 +90,7 @@ class Ensemble(Model):
             by_lesions=tuple(task for task in probs if any(task in one.by_lesions for one in found)),
             # The largest distance: an ensemble knows a photo no better than the member that knows it least.
             training_distance=max(distances, key=lambda one: one.percentile, default=None),
+            has_marks=framed.marks is not None,
             frame_probs={
                 code: _mean_map([planes[code] for planes in maps if code in planes]) for code in self.card.structures
             },

@@ -69,6 +69,7 @@ class Findings:
     witness_probs: for "photo" and for "lesions" the probabilities by photo task that each alone gives. by_lesions: the
     photo tasks whose answer rests on the lesions too. gates: of a model with experts, the shares of each router. cams:
     task to class activation maps (C, n, n), see `explain`. training_distance: None if the card has no reference.
+    has_marks: whether text or marks were painted over in the frame that the model saw.
     """
 
     photo: Photo
@@ -93,6 +94,9 @@ class Findings:
 
     is_partial: bool = False
     """Whether the grade alone is known yet, so that nothing can be said of a referral."""
+
+    has_marks: bool = False
+    """Whether text or marks were written into the photo; no lesion is outlined there."""
 
     # Not handed on by `replace`: another card has other thresholds, so other masks.
     _masks: dict[str, np.ndarray] = field(default_factory=dict, init=False, repr=False)
@@ -211,6 +215,8 @@ class Findings:
         rest += stated_warnings(self.photo.stated, self.anatomy.laterality, self.disc_diameter_px, size_px)
         if self.training_distance is not None and self.training_distance.percentile > FAR_PERCENTILE:
             rest.append(message("FAR_FROM_TRAINING", {"percentile": int(self.training_distance.percentile)}))
+        if self.has_marks:
+            rest.append(message("BURNED_IN_MARKS"))
         if self.transform.size_px < MIN_FIELD_PX and any(code in LESIONS for code in self.codes):
             rest.append(message("LOW_RESOLUTION", {"field_px": self.transform.size_px}))
         if self.gradable_ok and not has_color(self.photo.pixels, self.transform.bounds):

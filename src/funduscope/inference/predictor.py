@@ -21,7 +21,7 @@ from funduscope.inference.model import Assessed, Model, OnGrade
 from funduscope.inference.ood import Reference, ood_score
 from funduscope.inference.runtime import ModelError, Outputs, Runtime, plane_of, softmax
 from funduscope.inference.strips import run_in_strips
-from funduscope.inference.witnesses import LesionFeatures, Witness, features_of_maps
+from funduscope.inference.witnesses import MAX_LOGIT, LesionFeatures, Witness, features_of_maps
 from funduscope.quality.gradability import Quality
 from funduscope.vocabulary import CLASSES, LESIONS, View
 
@@ -31,6 +31,21 @@ class Views(NamedTuple):
 
     whole: Outputs
     close: Outputs
+
+    def without_lesions_at(self, marks: np.ndarray, card: Card) -> Views:
+        """The same views with no lesion where the photo's text and marks were painted over.
+
+        marks: (n, n) bool over the frame.
+        """
+        lesions = [code for code in card.outlined if code in LESIONS]
+        if self.close is self.whole:
+            whole = _without_lesions_at(self.whole, marks, lesions, card)
+            return Views(whole, whole)
+
+        of_whole = [code for code in lesions if code not in card.close]
+        of_close = [code for code in lesions if code in card.close]
+        whole = _without_lesions_at(self.whole, marks, of_whole, card)
+        return Views(whole, _without_lesions_at(self.close, marks, of_close, card))
 
 
 class Predictor(Model):
@@ -150,6 +165,8 @@ class Predictor(Model):
 
 def interpret(photo: Photo, framed: Frame, views: Views, card: Card, model_sha256: str) -> Findings:
     """Logits of one photo's two views to findings."""
+    if framed.marks is not None:
+        views = views.without_lesions_at(framed.marks, card)
     whole, close = views
     landmarks = find_landmarks(whole, card, framed.transform)
     points = {name: found.xy for name, found in landmarks.items()}
@@ -179,7 +196,20 @@ def interpret(photo: Photo, framed: Frame, views: Views, card: Card, model_sha25
         gates={} if whole.gates is None else dict(zip(card.routers, map(tuple, whole.gates[0].tolist()), strict=True)),
         cams=calibrated_cams(whole, card, {task: witness.shares[0] for task, witness in witnesses.items()}),
         training_distance=ood_score(None if whole.features is None else whole.features[0], card.distance),
+        has_marks=framed.marks is not None,
     )
+
+
+def _without_lesions_at(outputs: Outputs, marks: np.ndarray, codes: Sequence[str], card: Card) -> Outputs:
+    """The outputs of one view without these lesions at the marks (n, n) bool."""
+    if outputs.structures is None or not codes:
+        return outputs
+    structures = outputs.structures.copy()
+    size = structures.shape[:1:-1]
+    covered = cv2.resize(marks.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0
+    for code in codes:
+        structures[0, plane_of(code, card)][covered] = -MAX_LOGIT
+    return replace(outputs, structures=structures)
 
 
 def class_probabilities(whole: Outputs, task: str, card: Card) -> np.ndarray:

@@ -6,6 +6,7 @@ large one as sharp, for its size.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 import cv2
@@ -57,8 +58,12 @@ _FIELD: Final = 0.9
 
 
 def small_frame(framed: Frame, pixels: np.ndarray) -> Frame:
-    """The same eye of a photo (H, W, 3) uint8 in a frame of `FRAME_PX`, or of its own width where that is less."""
-    return framed.resampled(pixels, min(FRAME_PX, max(64, framed.transform.size_px)))
+    """The same eye of a photo (H, W, 3) uint8 in a frame of `FRAME_PX`, or of its own width where that is less.
+
+    Text and marks are not painted over: the tests of quality were fitted on photos as they are.
+    """
+    as_it_is = replace(framed, marks=None)
+    return as_it_is.resampled(pixels, min(FRAME_PX, max(64, framed.transform.size_px)))
 
 
 def has_color(pixels: np.ndarray, part: tuple[int, int, int, int]) -> bool:
