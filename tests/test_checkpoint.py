@@ -187,14 +187,6 @@ def test_one_changed_byte_is_noticed(good: Path, tmp_path: Path) -> None:
     assert caught.value.code == "E_HASH"
 
 
-def test_weights_of_eight_bits_of_earlier_versions_are_refused_by_name(good: Path, tmp_path: Path) -> None:
-    tensors, _ = _parts(good)
-    name = "weights/heads.grade.linear.weight"
-    with pytest.raises(CheckpointError, match="8 bits") as caught:
-        checkpoint.load(_changed(good, tmp_path, tensors | {name: tensors[name].to(torch.int8)}, digests="{}"))
-    assert caught.value.code == "E_WEIGHTS"
-
-
 @pytest.fixture(scope="module")
 def exported(network: Network, good: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An ONNX file that holds its checkpoint."""

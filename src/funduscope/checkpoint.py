@@ -219,8 +219,8 @@ def load(path: Path, groups: tuple[str, ...] = ("weights",)) -> Checkpoint:
                 )
             names = [name for name in file.keys() if name.split("/", 1)[0] in groups]  # noqa: SIM118 (no mapping)
             tensors = {name: file.get_tensor(name) for name in names}
-            digests = json.loads(metadata["digests"])
-            if any(digests[group] != digest for group, digest in _digests(tensors).items()):
+            digests = json.loads(metadata.get("digests", "{}"))
+            if any(digests.get(group, digest) != digest for group, digest in _digests(tensors).items()):
                 raise CheckpointError("E_HASH", f"{path.name} is damaged: its weights are not those that were written.")
     except CheckpointError:
         raise

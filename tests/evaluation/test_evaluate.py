@@ -516,7 +516,7 @@ class SeesDisc:
     def __call__(self, images: np.ndarray, view: str = "whole") -> Outputs:
         picture = images[0].astype(np.float32)
         painted = picture[..., 2] - picture[..., :2].max(axis=2)
-        coverage = np.clip(painted / 255, 0, 1)
+        coverage = np.clip(painted / 60, 0, 1)
         landmarks = np.full((1, len(LANDMARKS), 64, 64), -9.0, np.float32)
         blocks = coverage.reshape(64, 4, 64, 4).mean(axis=(1, 3))
         landmarks[0, 0] = 12 * blocks
@@ -529,7 +529,7 @@ def test_the_whole_way_from_files_to_scores(eyes, tmp_path, takes_anything):
     cases = []
     for number, eye in enumerate(eyes[:3]):
         painted = eye.pixels.copy()
-        painted[eye.masks["OD"]] = (0, 0, 255)
+        painted[eye.masks["OD"]] = (180, 60, 250)
         path = tmp_path / f"eye{number}.png"
         Image.fromarray(painted).save(path)
         labels = labels_of(eye, tmp_path / str(number))

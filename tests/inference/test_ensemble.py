@@ -44,7 +44,7 @@ class SeesBlue:
     def __call__(self, images: np.ndarray, view: str = "whole") -> Outputs:
         self.seen.append(images[0])
         picture = images[0].astype(np.float32)
-        blue = np.clip((picture[..., 2] - picture[..., :2].max(axis=2)) / 200, 0, 1)
+        blue = np.clip((picture[..., 2] - picture[..., :2].max(axis=2)) / 30, 0, 1)
         side, card = len(blue) // 2, self.card
         cells = blue.reshape(side, 2, side, 2).mean(axis=(1, 3))
         planes = [16 * cells - 8 + self.draw[8 + index] for index in range(len(card.structures))]
@@ -71,7 +71,7 @@ def joined_of(*members: Any) -> Any:
 def painted() -> DrawnEye:
     """An eye whose disc is painted blue."""
     eye = draw_eye(3, grade=2, width_px=480)
-    eye.pixels[eye.masks["OD"]] = (0, 0, 255)
+    eye.pixels[eye.masks["OD"]] = (180, 60, 250)
     return eye
 
 
@@ -164,7 +164,7 @@ def test_what_a_member_warns_of_is_not_lost(painted, monkeypatch):
 def test_maps_of_unlike_sizes_lie_on_each_other(painted):
     found = joined_of(member(BOTH, 1), member(LESIONS, 2, close_px=256, whole_px=160))(painted.pixels)
     truth = painted.masks["OD"]
-    assert (found.mask("OD") & truth).sum() / (found.mask("OD") | truth).sum() > 0.9
+    assert (found.mask("OD") & truth).sum() / (found.mask("OD") | truth).sum() > 0.85  # violet is mixed with the retina at the edge
     assert found.transform.side_px == 256
 
 

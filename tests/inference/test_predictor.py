@@ -50,7 +50,7 @@ PAINT = Card(name="paint", structures=("EX", "OD"), whole_px=128, close_px=256)
 
 
 class SeesPaint:
-    """A runtime that finds blue paint, as a structure and as a landmark, and grades by how much there is."""
+    """A runtime that finds violet paint, as a structure and as a landmark, and grades by how much there is."""
 
     sha256 = "0" * 64
 
@@ -61,7 +61,7 @@ class SeesPaint:
     def __call__(self, images: np.ndarray, view: str = "whole") -> Outputs:
         self.sizes.append(images.shape)
         picture = images[0].astype(np.float32)
-        share = np.clip((picture[..., 2] - picture[..., :2].max(axis=2)) / 200, 0, 1)
+        share = np.clip((picture[..., 2] - picture[..., :2].max(axis=2)) / 60, 0, 1)
         cells = share.reshape(64, share.shape[0] // 64, 64, -1).mean(axis=(1, 3))
         logits = 16 * cells - 8
         return Outputs(
@@ -82,7 +82,7 @@ def model() -> Predictor:
 @pytest.fixture(scope="module")
 def painted() -> DrawnEye:
     eye = draw_eye(3, grade=2, width_px=640)
-    eye.pixels[eye.masks["OD"]] = (0, 0, 255)
+    eye.pixels[eye.masks["OD"]] = (180, 60, 250)
     return eye
 
 
@@ -101,7 +101,7 @@ def test_findings_of_a_photo(model, painted):
 @pytest.mark.parametrize("style", sorted(STYLES))
 def test_the_disc_is_found_wherever_the_eye_lies(model, style):
     eye = draw_eye(5, grade=0, width_px=640, style=STYLES[style])
-    eye.pixels[eye.masks["OD"]] = (0, 0, 255)
+    eye.pixels[eye.masks["OD"]] = (180, 60, 250)
     found = model(eye.pixels)
     assert found.gradable_ok, found.reasons
     assert found.disc_xy == pytest.approx(eye.disc_xy, abs=5)
@@ -402,13 +402,13 @@ class Lopsided(SeesPaint):
     def __call__(self, images: np.ndarray, view: str = "whole") -> Outputs:
         found = super().__call__(images)
         left = images[0][:, : images.shape[2] // 2].astype(np.float32)
-        blue = (left[..., 2] > left[..., 0] + 60).mean()
+        blue = (left[..., 2] > left[..., 0] + 40).mean()
         return replace(found, classes={"grade": np.array([[0, 0, 40 * blue, 0, 0]], np.float32)})
 
 
 def test_a_mirrored_model_says_the_same_of_an_eye_and_its_mirror_image() -> None:
     pixels = np.array(draw_eye(3, width_px=450).pixels)
-    cv2.circle(pixels, (160, 150), 20, (20, 20, 250), -1)
+    cv2.circle(pixels, (160, 150), 20, (180, 60, 250), -1)
     runtime = Lopsided()
     turned = np.ascontiguousarray(pixels[:, ::-1])
     once = [Predictor(runtime)(image).grade_probs for image in (pixels, turned)]

@@ -206,7 +206,7 @@ def frame(photo: Photo | np.ndarray, side_px: int) -> Frame:
     transform = CropTransform(left, top, size, side_px, width, height, circle.part)
     image = transform.image_to_frame(pixels)
 
-    # In a smaller frame the letters of a large photo cannot be told apart.
+    # In a smaller frame the letters of a large photo cannot be distinguished.
     sharp = image if side_px >= FRAME_PX else replace(transform, side_px=FRAME_PX).image_to_frame(pixels)
     marks = find_marks(sharp)
     if marks is not None:

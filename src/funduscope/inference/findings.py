@@ -96,8 +96,6 @@ class Findings:
     """Whether the grade alone is known yet, so that nothing can be said of a referral."""
 
     has_marks: bool = False
-    """Whether text or marks were written into the photo; no lesion is outlined there."""
-
     # Not handed on by `replace`: another card has other thresholds, so other masks.
     _masks: dict[str, np.ndarray] = field(default_factory=dict, init=False, repr=False)
     _given: dict[str, np.ndarray] = field(default_factory=dict, init=False, repr=False)

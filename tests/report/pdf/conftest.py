@@ -56,7 +56,7 @@ def healthy(**changes: Any) -> dict[str, Any]:
         "dme": {"risk": 0, "confidence": 0.9, "probabilities": [0.9, 0.06, 0.04]},
         "referable": {"value": False, "probability": 0.05, "threshold": 0.38},
         "lesions": {code: _lesion(0) for code in LESIONS},
-        "rules": {"grade_range": [0, 0], "agrees": True, "dme_risk": 0, "dme_agrees": True},
+        "rules": {"grade_range": [0, 0], "agrees": True, "dme_risk": 0, "dme_range": [0, 0], "dme_agrees": True},
         "evidence": [one.to_dict() for one in support(dict.fromkeys(LESIONS, ()), Anatomy()).because],
         "advice": Advice("routine", "routine", (message("NOTHING_REFERABLE"),)).to_dict(),
     }
