@@ -23,7 +23,7 @@ FAMILIES = {
     "moe_aspp": [],
     "unet34": [],
     "unetplusplus_lesions": ["balance.kind=routed"],
-    "convnext_grader": ["experts.kind=mixture", "experts.noise=0.1"],
+    "convnext_grader": ["experts.kind=mixture"],
 }
 FAST = ("attention_moe",)
 STEPS = 3
