@@ -37,7 +37,12 @@ _VERSION = "5"
 """Version of what this module makes of a framed photo and its labels; changes of framing and of mask reading are
 noticed by themselves."""
 
-_MADE_BY = (*FRAMED_BY, "imaging/dicom_file.py", "data/masks.py")
+_MADE_BY = (
+    *FRAMED_BY,
+    "imaging/burned_in_marks.py",
+    *(f"imaging/{name}.py" for name in ("dicom_file", "dicom_streams", "dicom_colors")),
+    "data/masks.py",
+)
 
 DISC_IN_BOX = (0.95, 0.97)
 """Width and height of the disc as shares of its box, the medians of the 37 photos of IDRiD that have an outline too."""

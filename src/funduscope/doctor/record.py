@@ -89,7 +89,7 @@ def scan_photo(path: Path, name: str) -> ScannedPhoto:
             header = read_header(data)
             record = replace(record, kind=header.kind, metadata=naming_tags(data), **_size(header))
         photo = Photo.open(data if data or path.is_file() else path)
-        framed = frame(photo, SIDE_PX)
+        framed = frame(photo, SIDE_PX, paint_marks=False)
         measured = _measured(record, photo.pixels, framed)
         return ScannedPhoto(measured, _thumbnail(photo.pixels), describe(framed).to_bytes())
     except Exception as error:

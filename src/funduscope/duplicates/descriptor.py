@@ -82,7 +82,8 @@ class Descriptor:
 
 def describe(photo: Photo | Frame | np.ndarray) -> Descriptor:
     """The descriptor of a photo (H, W, 3) uint8 RGB, or of a frame, in which the eye is cut out already."""
-    image = (photo if isinstance(photo, Frame) else frame(photo, SIDE_PX)).image
+    framed = photo if isinstance(photo, Frame) else frame(photo, SIDE_PX, paint_marks=False)
+    image = framed.image
     if image.shape[0] != SIDE_PX:
         image = cv2.resize(image, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_AREA)
     field = lit_field(image)

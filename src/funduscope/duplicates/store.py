@@ -33,7 +33,8 @@ FRAMED_BY: Final = tuple(
 """The package's files that decide which pixels a JPEG, PNG or TIFF has and where its frame lies."""
 
 _DESCRIBED_BY: Final = (
-    *(*FRAMED_BY, "imaging/dicom_file.py", "imaging/vessels.py"),
+    *FRAMED_BY,
+    *(f"imaging/{name}.py" for name in ("dicom_file", "dicom_streams", "dicom_colors", "vessels")),
     *(f"duplicates/{name}.py" for name in ("keypoints", "descriptor", "store")),
 )
 _COMPARED_BY: Final = ("duplicates/registration.py", "duplicates/pairs.py")

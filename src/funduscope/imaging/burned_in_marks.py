@@ -22,8 +22,7 @@ FRAME_PX: Final = 1024
 """Marks are searched in a frame of at most this side: a copy of `SIDE_PX` shows the field about as large."""
 
 MIN_LETTERS: Final = 5
-"""This many letters in a row are text. 660 photos without text have 2 at most, but for one with 4, whose disc is noise
-of all colors (`python -m research.burned_in`)."""
+"""This many letters in a row are text: photos without text have fewer (`python -m research.burned_in`)."""
 
 HARD_LEVELS: Final = 100
 """Where a mark ends, its color falls by as many levels within `_REACH_PX`. Lesions, reflections and the disc are

@@ -190,12 +190,14 @@ class Frame:
         return cut, replace(self, transform=transform, field_of_view=moved)
 
 
-def frame(photo: Photo | np.ndarray, side_px: int) -> Frame:
+def frame(photo: Photo | np.ndarray, side_px: int, *, paint_marks: bool = True) -> Frame:
     """Cut the eye out of a photo as a square of `side_px`: the circle's bounding square, black beyond the photo.
 
     Shrinking averages areas, enlarging is cubic; the photo is resized once. Where no field of view is found, the square
-    contains the whole photo. Text, arrows and other marks that software wrote into the photo are painted over: a model
-    takes them for lesions.
+    contains the whole photo.
+
+    paint_marks: whether text, arrows and other marks that software wrote into the photo are painted over. A model
+    takes them for lesions; where no model looks at the frame, the search is spared.
     """
     pixels = photo if isinstance(photo, np.ndarray) else photo.pixels
     height, width = pixels.shape[:2]
@@ -205,6 +207,8 @@ def frame(photo: Photo | np.ndarray, side_px: int) -> Frame:
     size = max(1, round(2 * circle.radius_px))
     transform = CropTransform(left, top, size, side_px, width, height, circle.part)
     image = transform.image_to_frame(pixels)
+    if not paint_marks:
+        return Frame(image, transform, field_of_view)
 
     # In a smaller frame the letters of a large photo cannot be distinguished.
     sharp = image if side_px >= FRAME_PX else replace(transform, side_px=FRAME_PX).image_to_frame(pixels)

@@ -303,7 +303,7 @@ def _fit_fovea_offset(cases: Sequence[Case]) -> FoveaOffset | None:
         if disc is None or fovea is None:
             continue
         try:
-            transform = frame(Photo.open(case.path), OFFSET_FRAME_PX).transform
+            transform = frame(Photo.open(case.path), OFFSET_FRAME_PX, paint_marks=False).transform
         except PhotoError as error:
             refuse_machine_fault(error)
             continue
