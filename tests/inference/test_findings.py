@@ -231,6 +231,35 @@ def test_of_a_photo_in_a_larger_picture_nothing_is_outlined_or_found_beyond_it()
     assert not field[:, 750:].any()
 
 
+def test_a_dot_that_two_kinds_outline_is_the_more_probable_one() -> None:
+    sure = blob(128, (64, 90, 4))
+    unsure = np.where(sure > 0, np.float32(1), sure)
+    alone = blob(128, (40, 64, 4))
+    found = found_in(photo(), outputs(MA=sure, HE=np.maximum(unsure, alone)))
+    assert (found.count("MA"), found.count("HE")) == (1, 1)
+    assert not (found.mask("MA") & found.mask("HE")).any()
+    assert found_in(photo(), outputs(MA=unsure, HE=sure)).count("MA") == 0
+
+
+def test_a_small_outline_within_a_large_hemorrhage_is_not_counted_but_one_next_to_it_is() -> None:
+    found = found_in(photo(), outputs(HE=blob(128, (64, 90, 9)), MA=blob(128, (66, 92, 2), (40, 64, 2))))
+    assert (found.count("MA"), found.count("HE")) == (1, 1)
+
+
+def test_exudates_inside_the_disc_are_none() -> None:
+    disc, exudates = blob(128, (90, 64, 10)), blob(128, (91, 66, 3), (50, 64, 3))
+    assert found_in(photo(), outputs(EX=exudates, SE=exudates, OD=disc)).count("EX") == 1
+    hemorrhage = found_in(photo(), outputs(HE=exudates, OD=disc))
+    assert hemorrhage.count("HE") == 2
+
+
+def test_a_hand_drawn_mask_decides_about_the_other_kind() -> None:
+    spot = blob(128, (64, 90, 4))
+    found = found_in(photo(), outputs(MA=spot, HE=spot))
+    drawn = found.with_masks({"MA": np.zeros(found.photo.pixels.shape[:2], bool)})
+    assert (drawn.count("MA"), drawn.count("HE")) == (0, 1)
+
+
 def test_small_components_are_out_of_everything():
     spots = blob(128, (40, 64, 6), (80, 64, 1.2), (64, 90, 1.2))
     plain = found_in(photo(), outputs(HE=spots))

@@ -23,6 +23,7 @@ from funduscope.inference.objects import (
     by_quadrant,
     nearest_fovea_dd,
 )
+from funduscope.inference.one_lesion import MISTAKEN, NEVER_IN_DISC, outside_disc, resolve
 from funduscope.inference.ood import FAR_PERCENTILE, OodScore
 from funduscope.inference.rules import (
     HARDLY_VISIBLE,
@@ -254,7 +255,29 @@ class Findings:
         return self.frame_probs[code]
 
     def _segment(self, code: str) -> None:
-        """Makes mask and objects of a structure together: both are the same components."""
+        """Make mask and objects of a structure together: both are the same components.
+
+        The kind that it is mistaken for is made with it, because a thing that both outline is counted once.
+        """
+        self._plane(code)  # raises where there is none
+        pair = next((pair for pair in MISTAKEN if code in pair), (code,))
+        given = {name: Components.of(self._masks[name]) for name in pair if name in self._masks}
+        outlined = {name: given.get(name) or self.outlines(name) for name in pair if name in self.frame_probs}
+        if len(outlined) == 2:
+            first, second = pair
+            kept = resolve(outlined[first], outlined[second], self._plane(first), self._plane(second), self.transform)
+            outlined = dict(zip(pair, kept, strict=True))
+
+        for name in outlined.keys() - given.keys():
+            parts = outlined[name]
+            self._masks[name] = parts.mask
+            self._objects[name] = parts.objects(self._plane(name), self.transform, self.anatomy)
+
+    def outlines(self, code: str, *, anywhere: bool = False) -> Components:
+        """The outlines of a structure by itself, whatever else is outlined there: of those large enough.
+
+        anywhere: also exudates inside the disc, which no mask has.
+        """
         plane, threshold = self._plane(code), self.card.thresholds[code]
         square = self.transform.size_px**2
         smallest = square * max(
@@ -262,9 +285,9 @@ class Findings:
         )
         parts = Components.of(self.transform.mask_to_photo(plane, threshold))
         parts = parts.largest() if code == "OD" else parts.in_the_eye(self.photo.pixels, self.transform)  # one disc
-        parts = parts.at_least(smallest)
-        self._masks[code] = parts.mask
-        self._objects[code] = parts.objects(plane, self.transform, self.anatomy)  # may need the mask of the disc
+        if code in NEVER_IN_DISC and not anywhere and self.disc_diameter_px:
+            parts = outside_disc(parts, self.mask("OD"))
+        return parts.at_least(smallest)
 
     def objects(self, code: str) -> tuple[LesionObject, ...]:
         """The 8-connected components of the mask, largest first."""

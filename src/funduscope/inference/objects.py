@@ -82,7 +82,7 @@ class Components:
 
     def at_least(self, smallest_px: float) -> Components:
         """Without components of fewer pixels."""
-        return self._keeping(self.kept & (self.areas >= smallest_px))
+        return self.keeping(self.kept & (self.areas >= smallest_px))
 
     def in_the_eye(self, pixels: np.ndarray, transform: CropTransform) -> Components:
         """Without components in the black around the eye. pixels: the photo, (H, W, 3) uint8.
@@ -97,12 +97,12 @@ class Components:
         is_beyond = np.hypot(*(centers - middle).T) > transform.size_px / 2
         light = pixels[self.places[:, 1], self.places[:, 0]].max(axis=1)
         is_black = np.bincount(self.which, light, len(self.areas)) < BLACK * self.areas
-        return self._keeping(self.kept & ~(is_beyond & (is_black | (transform.part is not None))))
+        return self.keeping(self.kept & ~(is_beyond & (is_black | (transform.part is not None))))
 
     def largest(self) -> Components:
         """The largest component alone."""
         areas = np.where(self.kept, self.areas, 0)
-        return self._keeping(self.kept & (np.arange(len(areas)) == areas.argmax())) if len(areas) else self
+        return self.keeping(self.kept & (np.arange(len(areas)) == areas.argmax())) if len(areas) else self
 
     def objects(self, plane: np.ndarray, transform: CropTransform, anatomy: Anatomy) -> tuple[LesionObject, ...]:
         """The kept components, largest first. plane: (n, n) probabilities over the frame; the mask was made of it."""
@@ -112,7 +112,7 @@ class Components:
         chosen = self.kept[self.which]
         places, which = self.places[chosen], (np.cumsum(self.kept) - 1)[self.which[chosen]]
         areas, xy = self.areas[self.kept], places + 0.5
-        probs = np.bincount(which, _sampled(plane, transform, xy), count) / areas
+        probs = np.bincount(which, sampled(plane, transform, xy), count) / areas
         nearest = np.full(count, np.inf)
         distances = anatomy.fovea_distances_dd(xy)
         if distances is not None:
@@ -131,7 +131,8 @@ class Components:
             for k in np.argsort(-areas, kind="stable")
         )
 
-    def _keeping(self, kept: np.ndarray) -> Components:
+    def keeping(self, kept: np.ndarray) -> Components:
+        """Without the components that `kept` (K,) bool does not name."""
         if (kept == self.kept).all():
             return self
         places = self.places[kept[self.which]]
@@ -163,7 +164,7 @@ def nearest_fovea_dd(objects: Sequence[LesionObject]) -> float | None:
     return min((one.nearest_fovea_dd for one in objects if one.nearest_fovea_dd is not None), default=None)
 
 
-def _sampled(plane: np.ndarray, transform: CropTransform, xy: np.ndarray) -> np.ndarray:
+def sampled(plane: np.ndarray, transform: CropTransform, xy: np.ndarray) -> np.ndarray:
     """The frame's probabilities (N,) at photo points (N, 2), of the nearest cells."""
     cells = transform.to_frame(xy) * (plane.shape[0] / transform.side_px)
     columns, rows = np.clip(cells.astype(int), 0, plane.shape[0] - 1).T
