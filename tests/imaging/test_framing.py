@@ -171,7 +171,16 @@ def test_letters_around_the_eye_are_not_in_the_frame() -> None:
     assert bare.transform.part is None
     at = np.hypot(*(np.mgrid[:350, :350] + 0.5 - 175)) / 175
     assert cleared.image[at > 1.01].max() == 0
-    np.testing.assert_array_equal(cleared.image[at < 0.99], bare.image[at < 0.99])
+    np.testing.assert_array_equal(cleared.image[at < 0.98], bare.image[at < 0.98])
+
+
+@pytest.mark.parametrize("circle", [(400.0, 300.0, 270.0), (391.4, 310.7, 255.5), (420.0, 300.0, 330.0)])
+def test_no_rim_of_white_paper_is_in_the_frame(circle: tuple[float, float, float]) -> None:
+    """White at the rim resembles exudates."""
+    image = frame(Photo.open(drawn_eye((800, 600), circle, surround=255)), 512).image
+    at = np.arange(512) + 0.5 - 256
+    ring = np.hypot(at[:, None], at) > 0.95 * 256
+    assert image[ring][:, 2].max() < 120, "the retina has hardly any blue"
 
 
 @pytest.mark.parametrize("size_px", [248, 312, 384, 692])

@@ -19,6 +19,10 @@ from funduscope.imaging.photo_parts import Part
 if TYPE_CHECKING:
     from funduscope.imaging.photo import Photo
 
+PAGE_RIM: Final = 0.985
+"""The frame of a photo that was cut out of a page or a window is black beyond this share of the circle's radius: a
+circle fits an edge to about 1 % of its radius, and a rim of white paper resembles exudates."""
+
 WHOLE_PX2: Final = 120_000_000
 """Squares of more pixels are resized one axis at a time, which bounds memory: most of such a square is beyond the
 photo. The limit is the square of the longer side of a 3:2 photo of 80 million pixels."""
@@ -31,7 +35,7 @@ class CropTransform:
     The frame shows the square of `size_px` at (`left_px`, `top_px`) of the photo, which may reach beyond the photo.
     side_px: of the frame. width_px, height_px: of the photo. part: where in a larger picture the photo lies, as left,
     top, right and bottom in pixels, if it is not all of it; then everything beyond the part, and beyond the circle that
-    the frame contains, is black in the frame.
+    the frame contains (`PAGE_RIM`), is black in the frame.
     """
 
     left_px: int
@@ -116,7 +120,7 @@ class CropTransform:
         image = _squared(pixels[rows, columns], margins, self.side_px, enlarge=cv2.INTER_CUBIC)
         if self.part is not None:
             at = np.arange(self.side_px) + 0.5 - self.side_px / 2
-            image[np.hypot(at[:, None], at) > self.side_px / 2] = 0
+            image[np.hypot(at[:, None], at) > PAGE_RIM * self.side_px / 2] = 0
         return image
 
     def _inside(self) -> tuple[slice, slice, tuple[int, int, int, int]]:
