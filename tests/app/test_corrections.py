@@ -142,7 +142,7 @@ def test_rules_follow_what_was_corrected_and_the_model_s_grade_does_not() -> Non
     assert found["rules"]["grade_range"] == [1, 1]
     assert found["rules"]["dme_risk"] == 0
     assert found["predicted_grade"] == 2
-    moved = apply_edit(findings, Corrections(), {"what": "fovea", "points": [[240.0, 262.0]]})
+    moved = apply_edit(findings, Corrections(), {"what": "fovea", "points": [[190.0, 235.0]]})
     nearer = apply_corrections(findings, {}, moved).to_dict()["lesions"]["EX"]["nearest_fovea_dd"]
     assert nearer < findings.to_dict()["lesions"]["EX"]["nearest_fovea_dd"]
 

@@ -514,6 +514,21 @@ def test_a_field_far_from_what_models_learned_from_is_named(degrees: float | Non
     assert ("UNUSUAL_FIELD" in [warning.code for warning in one.warnings]) is is_unusual
 
 
+@pytest.mark.parametrize(("disc", "fovea", "is_unusual"), [(9, 76, False), (4, 88, True), (20, 76, True)])
+def test_in_an_unusual_field_of_view_neither_edema_risk_nor_distances_are_given(
+    disc: float, fovea: float, is_unusual: bool
+) -> None:
+    """Disc and fovea of a usual, a wide and a narrow field."""
+    places = np.stack([heat(128, 115, 64), heat(128, fovea, 64)])[None]
+    spots = blob(128, (115, 64, disc)), blob(128, (60, 90, 3))
+    found = found_in(photo(), replace(outputs(OD=spots[0], EX=spots[1]), landmarks=places)).to_dict()
+    assert (found["headline"]["trust"] or {}).get("code") == ("TRUST_UNUSUAL_FIELD" if is_unusual else None)
+    assert (found["dme"] is None) is is_unusual
+    assert (found["lesions"]["EX"]["nearest_fovea_dd"] is None) is is_unusual
+    assert (found["rules"]["dme_risk"] is None) is is_unusual
+    assert found["predicted_grade"] is not None
+
+
 def test_findings_are_printed_in_one_line() -> None:
     grade = np.array([[0, 0, 9, 0, 0]], np.float32)
     found = found_in(photo(), replace(outputs(), classes={"grade": grade}))

@@ -70,7 +70,7 @@ class SeesPaint:
                 "dme": np.array([[0, share.mean(), 1]], np.float32),
             },
             structures=np.stack([logits, logits])[None],
-            landmarks=np.stack([12 * cells, 12 * cells])[None],
+            landmarks=np.stack([12 * cells, np.roll(12 * cells, 24, axis=1)])[None],
         )
 
 

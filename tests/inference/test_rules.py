@@ -20,7 +20,7 @@ from funduscope.vocabulary import ICDR_KINDS, STRUCTURES, Structure
 
 RIGHT = Anatomy(disc_xy=(300.0, 100.0), fovea_xy=(200.0, 100.0), disc_diameter_px=40.0)
 HEADLINES = (
-    r"(GRADE|DME)(_PROBABLE|_NOT_KNOWN|_UNDECIDED\w*|_YOURS\w*)?"
+    r"(GRADE|DME)(_PROBABLE|_NOT_KNOWN|_NOT_GIVEN|_UNDECIDED\w*|_YOURS\w*)?"
     r"|REFER_\w+|NO_REFERRAL\w*|RETAKE_OR_EXAMINE|REFERRAL_\w+"
 )
 NONE = dict.fromkeys(ICDR_KINDS, ())

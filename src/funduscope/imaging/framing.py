@@ -201,7 +201,7 @@ def frame(photo: Photo | np.ndarray, side_px: int, *, paint_marks: bool = True) 
     contains the whole photo.
 
     paint_marks: whether text, arrows and other marks that software wrote into the photo are painted over. A model
-    takes them for lesions; where no model looks at the frame, the search is spared.
+    takes them for lesions; where no model reads the frame, the search is spared.
     """
     pixels = photo if isinstance(photo, np.ndarray) else photo.pixels
     height, width = pixels.shape[:2]

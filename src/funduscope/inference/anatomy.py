@@ -51,6 +51,7 @@ class Anatomy:
 
     is_upside_down: no laterality and no quadrants are then given, because both would be wrong. is_estimated: whether
     either place was estimated from the other one; none are given then, because half of those sides are wrong.
+    has_unusual_field: whether the photo shows a much wider or narrower field than those that models learn from.
     """
 
     disc_xy: Point | None = None
@@ -58,6 +59,7 @@ class Anatomy:
     disc_diameter_px: float | None = None
     is_upside_down: bool = False
     is_estimated: bool = False
+    has_unusual_field: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """The landmarks as in findings.json."""

@@ -35,7 +35,8 @@ from funduscope.inference.rules import (
     check,
     support,
 )
-from funduscope.inference.stated import retina_pixel_mm, stated_warnings
+from funduscope.inference.seen_field import UnusualField, unusual_field
+from funduscope.inference.stated import is_usual_field, retina_pixel_mm, stated_warnings
 from funduscope.inference.table_row import table_row
 from funduscope.quality.gradability import Quality, QualityAdvice
 from funduscope.quality.image_measures import has_color
@@ -160,8 +161,9 @@ class Findings:
         return tuple(self.frame_probs)
 
     def answer(self, task: str) -> int | None:
-        """The most probable class of a photo task of the vocabulary; None if the model does not answer it."""
-        probs = self.class_probs.get(task)
+        """The most probable class of a photo task of the vocabulary; None if the model does not answer it, and of the
+        edema risk in an unusual field of view."""
+        probs = self.dme_probs if task == "dme" else self.class_probs.get(task)
         return None if probs is None else int(probs.argmax())
 
     @property
@@ -181,8 +183,8 @@ class Findings:
 
     @property
     def dme_probs(self) -> np.ndarray | None:
-        """(3,) calibrated probabilities of the edema risks."""
-        return self.class_probs.get("dme")
+        """(3,) calibrated probabilities of the edema risks; None in an unusual field of view."""
+        return None if self.has_unusual_field else self.class_probs.get("dme")
 
     @property
     def probabilities(self) -> tuple[float, ...] | None:
@@ -216,6 +218,8 @@ class Findings:
             rest.append(message("FAR_FROM_TRAINING", {"percentile": int(self.training_distance.percentile)}))
         if self.has_marks:
             rest.append(message("BURNED_IN_MARKS"))
+        if self.seen_field is not None:
+            rest.append(message("FIELD_LOOKS_WIDE" if self.seen_field == "wide" else "FIELD_LOOKS_NARROW"))
         if self.transform.size_px < MIN_FIELD_PX and any(code in LESIONS for code in self.codes):
             rest.append(message("LOW_RESOLUTION", {"field_px": self.transform.size_px}))
         if self.gradable_ok and not has_color(self.photo.pixels, self.transform.bounds):
@@ -264,9 +268,9 @@ class Findings:
         given = {name: Components.of(self._masks[name]) for name in pair if name in self._masks}
         outlined = {name: given.get(name) or self.outlines(name) for name in pair if name in self.frame_probs}
         if len(outlined) == 2:
-            first, second = pair
+            first, second = outlined
             kept = resolve(outlined[first], outlined[second], self._plane(first), self._plane(second), self.transform)
-            outlined = dict(zip(pair, kept, strict=True))
+            outlined = dict(zip(outlined, kept, strict=True))
 
         for name in outlined.keys() - given.keys():
             parts = outlined[name]
@@ -305,7 +309,33 @@ class Findings:
     @property
     def anatomy(self) -> Anatomy:
         """Disc, fovea and what they imply."""
-        return Anatomy(self.disc_xy, self.fovea_xy, self.disc_diameter_px, self.is_upside_down, bool(self.estimated))
+        return Anatomy(
+            self.disc_xy,
+            self.fovea_xy,
+            self.disc_diameter_px,
+            self.is_upside_down,
+            bool(self.estimated),
+            self.has_unusual_field,
+        )
+
+    @property
+    def seen_field(self) -> UnusualField | None:
+        """Whether the field of view seems wide or narrow, by disc and fovea."""
+        if not self.gradable_ok or self.is_partial:
+            return None
+        disc_share = fovea_share = None
+        if "OD" in self.frame_probs:
+            area = np.count_nonzero(self.mask("OD"))
+            disc_share = 2 * float(np.sqrt(area / np.pi)) / self.transform.size_px
+        if self.disc_xy is not None and self.fovea_xy is not None:
+            across, down = np.subtract(self.disc_xy, self.fovea_xy)
+            fovea_share = float(np.hypot(across, down)) / self.transform.size_px
+        return unusual_field(disc_share, fovea_share, is_estimated=bool(self.estimated))
+
+    @property
+    def has_unusual_field(self) -> bool:
+        """Whether the field of view is far from those that models learn from, by what is seen or as the file states."""
+        return not is_usual_field(self.photo.stated) or self.seen_field is not None
 
     @property
     def is_upside_down(self) -> bool:
@@ -340,8 +370,9 @@ class Findings:
 
     @property
     def disc_diameter_px(self) -> float | None:
-        """Diameter of the circle with the area of the disc mask; None without a mask, or if it cannot be the disc."""
-        if "OD" not in self.frame_probs:
+        """Diameter of the circle with the area of the disc mask; None without a mask, if it cannot be the disc, and in
+        an unusual field of view, where distances in disc diameters do not hold."""
+        if "OD" not in self.frame_probs or self.has_unusual_field:
             return None
         mask = self.mask("OD")
         diameter = disc_diameter_px(mask, self.disc_xy, self.fovea_xy, self.transform.bounds)
@@ -410,8 +441,9 @@ class Findings:
         }
 
     def _witnesses(self) -> dict[str, dict[str, list[float]]]:
+        hidden = {"dme"} if self.has_unusual_field else set[str]()
         return {
-            name: {task: [_round(p) for p in probs] for task, probs in by_task.items()}
+            name: {task: [_round(p) for p in probs] for task, probs in by_task.items() if task not in hidden}
             for name, by_task in self.witness_probs.items()
         }
 

@@ -28,6 +28,9 @@ SURE: Final = 0.8
 UNLIKE: Final = frozenset({"NO_COLOR", "FAR_FROM_TRAINING"})
 """Warnings of a photo that is unlike those that the model learned from: a person should grade it."""
 
+UNUSUAL_FIELD: Final = frozenset({"UNUSUAL_FIELD", "FIELD_LOOKS_WIDE", "FIELD_LOOKS_NARROW"})
+"""Warnings of a field of view in which neither edema risk nor distances are given."""
+
 _REFERRALS: Final = {
     "soon": ("REFER_SOON", "REFER_SOON_CHANCE", "REFER_SOON_LESIONS"),
     "urgent": ("REFER_URGENT", "REFER_URGENT_CHANCE", "REFER_URGENT_LESIONS"),
@@ -67,6 +70,8 @@ def _trust(found: Found) -> Message | None:
         return message("TRUST_FORCED")
     if gradable["advice"] == "retake":
         return message("TRUST_HARDLY_VISIBLE" if is_hardly_visible(found) else "TRUST_RETAKE")
+    if _warned(found) & UNUSUAL_FIELD:
+        return message("TRUST_UNUSUAL_FIELD")
     return message("TRUST_UNLIKE_TRAINING") if _warned(found) & UNLIKE else None
 
 
@@ -105,7 +110,7 @@ def _dme(found: Found, stated: int | None) -> Message | None:
         values = {"risk": stated, "model": None if dme is None else dme["risk"]}
         return message("DME_YOURS" if dme is None else "DME_YOURS_MODEL", values)
     if dme is None:
-        return None
+        return message("DME_NOT_GIVEN") if _warned(found) & UNUSUAL_FIELD else None
     if is_hardly_visible(found):
         return message("DME_NOT_KNOWN")
     values = {"risk": dme["risk"], "chance": dme["confidence"]}
@@ -137,7 +142,7 @@ def _referral(found: Found, grade: int | None, dme: int | None) -> Message | Non
     is_unseen = "FOVEA_NOT_FOUND" in _warned(found) and found["dme"] is not None and dme is None
     if gradable["advice"] == "retake" or is_unseen:
         return message("NO_REFERRAL_RETAKE")
-    is_doubtful = _warned(found) & UNLIKE and grade is None
+    is_doubtful = _warned(found) & (UNLIKE | UNUSUAL_FIELD) and grade is None
     is_doubtful = is_doubtful or _is_undecided(_grade(found, grade)) or _is_undecided(_dme(found, dme))
     return message("NO_REFERRAL_PERSON" if is_doubtful else "NO_REFERRAL")
 

@@ -176,7 +176,8 @@ def support(lesions: Lesions, anatomy: Anatomy, by_hand: Collection[str] = ()) -
     """
     span, of_grade = _grades(lesions, anatomy)
     exudates = lesions.get("EX", ())
-    risk, of_risk = _risk(exudates) if "EX" in lesions else (None, ())
+    knows_risk = "EX" in lesions and not anatomy.has_unusual_field
+    risk, of_risk = _risk(exudates) if knows_risk else (None, ())
     checked = any(structure(code).lowest_grade == PROLIFERATIVE for code in lesions)
 
     near = [lesion for lesion in exudates if lesion.nearest_fovea_dd is not None and lesion.nearest_fovea_dd <= NEAR_DD]

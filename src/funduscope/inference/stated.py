@@ -42,6 +42,12 @@ def undisputed_eye(found: Mapping[str, Any], stated: DicomStatements | None = No
     return found["laterality"] or (stated.laterality if stated else None)
 
 
+def is_usual_field(stated: DicomStatements) -> bool:
+    """Whether the stated field of view is near those that models learn from, or none is stated."""
+    degrees = stated.field_degrees
+    return degrees is None or FIELD_DEGREES[0] <= degrees <= FIELD_DEGREES[1]
+
+
 def stated_warnings(
     stated: DicomStatements, side: Laterality | None, disc_diameter_px: float | None, field_px: float
 ) -> list[Message]:
@@ -55,7 +61,6 @@ def stated_warnings(
         warnings.append(message("FILE_SAYS_RIGHT_EYE") if is_right else message("FILE_SAYS_LEFT_EYE"))
     if stated.pixel_mm is not None and retina_pixel_mm(stated, disc_diameter_px, field_px) is None:
         warnings.append(message("SPACING_CONTRADICTS_DISC" if disc_diameter_px else "SPACING_CONTRADICTS_FIELD"))
-    degrees = stated.field_degrees
-    if degrees is not None and not FIELD_DEGREES[0] <= degrees <= FIELD_DEGREES[1]:
-        warnings.append(message("UNUSUAL_FIELD", {"degrees": round(degrees)}))
+    if stated.field_degrees is not None and not is_usual_field(stated):
+        warnings.append(message("UNUSUAL_FIELD", {"degrees": round(stated.field_degrees)}))
     return warnings
