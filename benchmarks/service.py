@@ -6,11 +6,10 @@ Starts `funduscope serve` on a free port. The parts, with their bars in docs/ser
 
 - throughput: photos a second by 4 clients, over `model.stream` and findings.json in this process, in turns;
 - overload: 50 clients at once, who come again a moment after a 503; a probe asks for `/healthz` meanwhile;
-- refusals: requests of which 19 of 20 are refused before the model; memory of both processes by halves;
-- slow: a photo while hundreds of connections trickle heads and bodies or say nothing, over one without them;
+- refusals: requests of which 19 of 20 are refused before the model; memory of all processes by halves;
 - schema: schemathesis over the OpenAPI document (development group).
 
-Memory and worker are found by psutil (development group). Prints Markdown.
+Memory and workers are found by psutil (development group). Prints Markdown.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ from funduscope.report.write import to_json
 
 QUEUE, PARALLEL = 16, 2
 LIMIT_MB = 16
-PARTS = ("throughput", "overload", "refusals", "slow", "schema")
+PARTS = ("throughput", "overload", "refusals", "schema")
 
 
 class Answer(NamedTuple):
@@ -62,9 +61,9 @@ class Served:
 
     @property
     def memory(self) -> tuple[float, float]:
-        """MB of front and worker."""
-        worker = self.front.children()[0]
-        return self.front.memory_info().rss / 1e6, worker.memory_info().rss / 1e6
+        """MB of front and workers."""
+        workers = self.front.children()
+        return self.front.memory_info().rss / 1e6, sum(worker.memory_info().rss for worker in workers) / 1e6
 
 
 @contextmanager
@@ -163,7 +162,7 @@ def measure_throughput(given: argparse.Namespace, photo: bytes) -> None:
     shown = ", ".join(f"{one:.2f}" for one in each)
     row("throughput at 4 clients over `model.stream`", statistics.median(each), "0.95 or more",
         f"{statistics.median(rates['service']):.2f} and {statistics.median(rates['stream']):.2f} photos a second; "
-        f"turns of {given.photos} photos: {shown}; memory of front {front:.0f} MB, worker {worker:.0f} MB")  # fmt: skip
+        f"turns of {given.photos} photos: {shown}; memory of front {front:.0f} MB, workers {worker:.0f} MB")  # fmt: skip
 
 
 def measure_overload(given: argparse.Namespace, photo: bytes) -> None:
@@ -250,50 +249,9 @@ def measure_refusals(given: argparse.Namespace, photo: bytes) -> None:
     ratio = statistics.mean(both[middle:]) / statistics.mean(both[:middle])
     front, worker = samples[-1]
     row(f"memory of the second half of {given.requests} requests over the first", ratio, "1.05 or less",
-        f"front {front:.0f} MB, worker {worker:.0f} MB at the end; largest {max(both):.0f} MB, "
+        f"front {front:.0f} MB, workers {worker:.0f} MB at the end; largest {max(both):.0f} MB, "
         f"of the first half {max(both[:middle]):.0f} MB")  # fmt: skip
     row("other codes than expected", sum(unexpected.values()), "0", str(dict(unexpected) or ""))
-
-
-def measure_slow(given: argparse.Namespace, photo: bytes) -> None:
-    """Connections that are cut off are opened again, so that there are always as many."""
-
-    async def trickle(port: int, number: int) -> None:
-        starts = b"", b"GET /hea", b"POST /v1/findings HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\n\r\n"
-        while True:
-            with suppress(OSError):
-                reader, writer = await asyncio.open_connection("127.0.0.1", port)
-                try:
-                    writer.write(starts[number % 3])
-                    while not reader.at_eof():
-                        if number % 3:
-                            writer.write(b"l")
-                        with suppress(TimeoutError):
-                            await asyncio.wait_for(reader.read(1000), 1)
-                finally:
-                    writer.transport.abort()
-
-    async def photos(port: int) -> list[float]:
-        taken = [await ask(port, "/v1/findings", photo) for _ in range(given.photos)]
-        assert all(one.status == 200 for one in taken), Counter(one.status for one in taken)
-        return [one.seconds for one in taken]
-
-    async def run(port: int) -> tuple[list[float], list[float]]:
-        alone = await photos(port)
-        crowd = [asyncio.create_task(trickle(port, number)) for number in range(given.slow)]
-        await asyncio.sleep(3)
-        crowded = await photos(port)
-        for one in crowd:
-            one.cancel()
-        await asyncio.gather(*crowd, return_exceptions=True)
-        return alone, crowded
-
-    with served(given.model) as here:
-        asyncio.run(ask(here.port, "/v1/findings", photo))
-        alone, crowded = asyncio.run(run(here.port))
-    medians = statistics.median(crowded), statistics.median(alone)
-    row(f"a photo next to {given.slow} slow connections over one without", medians[0] / medians[1], "2 or less",
-        f"median {medians[0]:.2f} and {medians[1]:.2f} s; largest {max(crowded):.2f}, {max(alone):.2f} s")  # fmt: skip
 
 
 def measure_schema(given: argparse.Namespace, photo: bytes) -> None:
@@ -323,12 +281,11 @@ def main() -> None:
     parser.add_argument("--model", help="default: the shipped one")
     parser.add_argument("--photo", type=Path, help="default: the demo photo, 3504 x 2336")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
-    parser.add_argument("--photos", type=int, default=24, help="in each turn of throughput and slow")
+    parser.add_argument("--photos", type=int, default=24, help="in each turn of throughput")
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=120, help="of overload")
     parser.add_argument("--again", type=float, default=0.5, help="seconds after which a refused client comes again")
     parser.add_argument("--requests", type=int, default=20_000)
-    parser.add_argument("--slow", type=int, default=500)
     parser.add_argument("--cases", type=int, default=5_000)
     parser.add_argument("--seed", type=int, default=0, help="of schemathesis")
     given = parser.parse_args()

@@ -46,8 +46,7 @@ def answers(path: Path, model: str | None, models: dict[int, Model], folder: Pat
     """
     from funduscope.cli.main import main
     from funduscope.serve.answer_formats import JSON
-    from funduscope.serve.worker import read_photo
-    from funduscope.serve.worker_pipe import PipeMessage
+    from funduscope.serve.worker import Job, read_photo
 
     data = path.read_bytes()
     for threads, loaded in models.items():
@@ -56,8 +55,8 @@ def answers(path: Path, model: str | None, models: dict[int, Model], folder: Pat
         yield f"Python from bytes, {threads} threads", _json(loaded(data, name=path.name))
         for again, found in enumerate(loaded.stream([path, path])):
             yield f"stream, place {again}, {threads} threads", _json(found)
-        job = PipeMessage({"name": path.name, "frame": None, "media": JSON, "subject": None, "force": False}, data)
-        yield f"service, {threads} threads", read_photo(loaded, job, lambda: None)[1]
+        job = Job(data, JSON, path.name)
+        yield f"service, {threads} threads", read_photo(loaded, job, lambda: None).body
         out = folder / str(threads)
         command = ["predict", str(path), "--out", str(out), "--threads", str(threads)]
         with contextlib.redirect_stdout(io.StringIO()):

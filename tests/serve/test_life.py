@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import fcntl
 import json
 import os
@@ -13,16 +12,12 @@ import sys
 import termios
 import time
 from pathlib import Path
-from unittest.mock import Mock
 
 import httpx
 import pytest
-import uvicorn
 from tests.cli.conftest import CARD, write_model
-from tests.serve.conftest import PATIENCE_S, Service, run_async, running, wait_for
+from tests.serve.conftest import PATIENCE_S, Service, running, wait_for
 from tests.serve.test_limits import in_background, waits
-
-from funduscope.serve.service import ReloadingServer
 
 
 def test_a_worker_that_is_killed_costs_its_photo_a_500_and_nothing_more(service: Service, eye: bytes) -> None:
@@ -69,7 +64,7 @@ def _refuses(service: Service) -> bool:
 
 @pytest.mark.slow
 def test_the_end_comes_within_the_deadline(tiny: Path, eye: bytes, tmp_path: Path) -> None:
-    with running(tmp_path, "--model", tiny, "--deadline", 2) as service:
+    with running(tmp_path, "--model", tiny, "--parallel", 1, "--deadline", 2) as service:
         wait_for(service.is_ready)
         with service.busy(), socket.create_connection(service.place) as slow:
             thread, answers = in_background(service, content=eye)
@@ -94,7 +89,7 @@ def test_a_new_model_takes_over_without_a_lost_request(eye: bytes, tmp_path: Pat
         write_model(path, CARD, seed=1)
         service.process.send_signal(signal.SIGHUP)
         hashes = set()
-        while len(service.lines("model ready")) < 2 or len(hashes) < 2:
+        while len(service.lines("model ready")) < 4 or len(hashes) < 2:
             answer = client.post("/v1/findings", content=eye)
             assert answer.status_code == 200
             hashes.add(answer.json()["model"]["sha256"])
@@ -105,6 +100,35 @@ def test_a_new_model_takes_over_without_a_lost_request(eye: bytes, tmp_path: Pat
         wait_for(lambda: service.lines("model not replaced"))
         assert client.post("/v1/findings", content=eye).status_code == 200
         assert not service.lines("worker ended")
+
+
+def test_photo_that_is_being_read_outlives_a_reload(service: Service, eye: bytes) -> None:
+    with service.busy() as former:
+        thread, answers = in_background(service, content=eye)
+        wait_for(lambda: waits(service, 1))
+        loads = len(service.lines("model ready"))
+        service.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: len(service.lines("model ready")) > loads)
+        with service.client() as client:
+            assert client.post("/v1/findings", content=eye).status_code == 200
+    thread.join(PATIENCE_S)
+    assert answers[0].status_code == 200
+    wait_for(lambda: not former.is_running())
+
+
+def test_worker_that_dies_without_a_photo_is_replaced(service: Service, eye: bytes) -> None:
+    service.worker.kill()
+    wait_for(lambda: not service.is_ready())
+    with service.client() as client:
+        assert client.post("/v1/findings", content=eye).status_code == 200
+
+
+def test_workers_end_with_a_service_that_is_killed(tiny: Path, tmp_path: Path) -> None:
+    with running(tmp_path, "--model", tiny, "--parallel", 1) as service:
+        wait_for(service.is_ready)
+        worker = service.worker
+        service.process.kill()
+        wait_for(lambda: not worker.is_running())
 
 
 @pytest.mark.slow
@@ -125,7 +149,7 @@ def test_it_ends_with_the_terminal_that_it_was_started_in(tiny: Path, tmp_path: 
 
 
 def test_a_signal_to_load_anew_that_comes_too_early_ends_nothing(tiny: Path, tmp_path: Path) -> None:
-    with running(tmp_path, "--model", tiny) as service:
+    with running(tmp_path, "--model", tiny, "--parallel", 1) as service:
         wait_for(lambda: service.lines("listening"))
         for _ in range(20):  # while it starts
             service.process.send_signal(signal.SIGHUP)
@@ -135,7 +159,8 @@ def test_a_signal_to_load_anew_that_comes_too_early_ends_nothing(tiny: Path, tmp
 
 def test_without_its_model_it_lives_and_is_not_ready(eye: bytes, tmp_path: Path) -> None:
     (tmp_path / "broken.onnx").write_bytes(b"no model")
-    with running(tmp_path / "service", "--model", tmp_path / "broken.onnx") as service, service.client() as client:
+    options = "--model", tmp_path / "broken.onnx", "--parallel", 1
+    with running(tmp_path / "service", *options) as service, service.client() as client:
         assert client.get("/healthz").status_code == 200
         failed = wait_for(lambda: service.lines("model failed"))[0]
         assert failed["code"] == "E_MODEL"
@@ -155,7 +180,8 @@ def test_a_full_disk_under_its_log_costs_no_answer(tiny: Path, eye: bytes, tmp_p
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "funduscope", "serve", "--port", str(port), "--model", str(tiny)]
+    options = ["--port", str(port), "--model", str(tiny), "--parallel", "1"]
+    command = [sys.executable, "-m", "funduscope", "serve", *options]
     environment = os.environ | {"TMPDIR": str(tmp_path / "none"), "PYTHONUNBUFFERED": ""}
     with Path("/dev/full").open("wb") as full, (tmp_path / "errors").open("wb") as errors:
         process = subprocess.Popen(command, stdout=full, stderr=errors, env=environment, cwd=tmp_path)
@@ -213,28 +239,3 @@ def test_a_log_that_nobody_reads_stops_nothing(tmp_path: Path) -> None:
     assert process.stdout is not None
     lines = [json.loads(line) for line in process.stdout]
     assert [one["number"] for one in lines[:100]] == list(range(100))
-
-
-def test_a_signal_during_a_reload_asks_for_one_more() -> None:
-    """The file may have been replaced again meanwhile."""
-
-    async def body() -> None:
-        begun = asyncio.Event()
-        loaded: list[int] = []
-
-        async def replace() -> None:
-            loaded.append(len(loaded))
-            begun.set()
-            await asyncio.sleep(0.05)
-
-        workers = Mock(replace=replace)
-        server = ReloadingServer(uvicorn.Config(Mock()), workers)
-        server._reload()
-        await begun.wait()
-        server._reload()
-        server._reload()
-        assert server._reloading is not None
-        await server._reloading
-        assert len(loaded) == 2
-
-    run_async(body())

@@ -44,7 +44,7 @@ def serve(
     from funduscope.serve.json_logs import JsonLog
     from funduscope.serve.limits import ServiceLimits
     from funduscope.serve.service import run_service
-    from funduscope.serve.workers import WorkerSettings
+    from funduscope.serve.worker import WorkerSettings
 
     if queue < parallel:
         raise typer.BadParameter("--queue counts the photos that are read, too: it must be at least --parallel.")

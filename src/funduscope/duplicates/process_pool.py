@@ -18,8 +18,6 @@ from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import Final, TypeVar
 
-import cv2
-
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
@@ -114,6 +112,8 @@ def _pool(workers: int) -> ProcessPoolExecutor:
 
 def _set_up() -> None:
     """Set up a process: one thread, Ctrl-C ignored (the parent handles it), ended when the parent ends."""
+    import cv2  # here: the service's front process imports this file, and decodes no picture
+
     cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # again: it may have been started from another thread
     threading.Thread(target=end_with_parent, daemon=True).start()

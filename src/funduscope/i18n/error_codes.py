@@ -155,11 +155,6 @@ REQUEST_CODES: Final[dict[str, ErrorCode]] = {
         "no token came, or one that is not in the service's file",
         "send `Authorization: Bearer TOKEN`",
     ),
-    "E_TRIES": ErrorCode(
-        429,
-        "more than thirty requests in a second, of all clients together, had no valid token",
-        "come again after `Retry-After`; a request with a valid token is not refused",
-    ),
     "E_ORIGIN": ErrorCode(
         403,
         "a service without tokens was asked under a foreign name, or by a page of another site",

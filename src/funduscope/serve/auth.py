@@ -7,7 +7,7 @@ import hmac
 import ipaddress
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -21,9 +21,6 @@ PATHS_WITHOUT_TOKEN: Final = frozenset({"/healthz", "/readyz"})
 _TOKEN: Final = re.compile(rf"[A-Za-z0-9._~+/=-]{{{MIN_TOKEN_LENGTH},512}}")
 _CHECK_S: Final = 1.0
 """The file is looked at again after this time."""
-
-WRONG_PER_S: Final = 30
-"""Requests without a valid token in a second, of all clients together, beyond which the answer is to come later."""
 
 
 class Tokens:
@@ -73,44 +70,25 @@ class Tokens:
             self._digests, self._version = (), None
 
 
-class WrongTokens:
-    """Counts requests without a valid token. clock: seconds.
-
-    Behind a proxy all clients have one address, so that they are counted together; a valid token is therefore
-    never rejected because of other clients.
-    """
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock, self._second, self._count = clock, -1, 0
-
-    def count(self) -> bool:
-        """Counts one more; returns whether it is one too many in this second."""
-        second = int(self._clock())
-        self._count = self._count + 1 if second == self._second else 1
-        self._second = second
-        return self._count > WRONG_PER_S
-
-
 class Guard:
     """Decides whether a request may continue. tokens: None if the service is reachable from this machine only."""
 
-    def __init__(self, tokens: Tokens | None, wrong: WrongTokens | None = None) -> None:
-        self._tokens, self._wrong = tokens, wrong or WrongTokens()
+    def __init__(self, tokens: Tokens | None) -> None:
+        self._tokens = tokens
 
     def check(self, path: str, headers: Mapping[str, str]) -> None:
-        """Raises `RefusalError`: E_TOKEN without a valid token, E_TRIES after too many such requests; E_ORIGIN, if
-        no tokens are set, for what a page of another site makes a browser send. headers: names in lower case."""
+        """Raise `RefusalError` for a request that may not continue.
+
+        Without a valid token it is E_TOKEN. Where no tokens are set it is E_ORIGIN, for what a page
+        of another site makes a browser send. headers: names in lower case.
+        """
         if self._tokens is None:
             _check_origin(headers)
         elif path not in PATHS_WITHOUT_TOKEN:
             kind, _, token = headers.get("authorization", "").partition(" ")
             if kind.lower() != "bearer" or token.strip() not in self._tokens:
-                if self._wrong.count():
-                    says = (
-                        f"more than {WRONG_PER_S} requests in a second had no valid token: retry later with a valid one"
-                    )
-                    raise RefusalError("E_TRIES", says, 1)
-                raise RefusalError("E_TOKEN", "no valid token came; expected the header `Authorization: Bearer TOKEN`")
+                sentence = "no valid token came; expected the header `Authorization: Bearer TOKEN`"
+                raise RefusalError("E_TOKEN", sentence)
 
 
 def is_loopback(host: str) -> bool:

@@ -13,16 +13,8 @@ from funduscope.i18n.errors import CodedError
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 """ASGI's: the next part of a request's body, or that its client is gone."""
 
-HEAD_S: Final = 10.0
-"""Time for a request's line and headers, from the opening of the connection or the end of the request before."""
-
-BODY_START_S: Final = 10.0
 BODY_BYTES_PER_S: Final = 50_000
-"""A body has `BODY_START_S`, and a second more for so many bytes that came."""
-
-UNREAD_S: Final = 10.0
-UNREAD_BYTES: Final = 500_000
-"""Once buffers are full, a client must take so many bytes of an answer in so long, or all that is left of it."""
+"""A body has a second more than `ServiceLimits.body_start_s` for so many bytes that came."""
 
 LINGER_S: Final = 1.0
 LINGER_BYTES: Final = 16_000_000
@@ -47,16 +39,28 @@ class ClientGoneError(Exception):
 
 @dataclass(frozen=True)
 class ServiceLimits:
-    """max_body_bytes: of a request. queue: photos that wait or are read at once, together. parallel: photos that are
-    read at once. deadline_s: from the end of a request's body to its answer. body_memory_bytes: of all bodies that the
-    front process has at a time; at least `max_body_bytes`, or no body of that size is ever taken. Each is for a moment
-    there up to three times: in parts, whole, and on its way to the worker."""
+    """What the service takes at most."""
 
     max_body_bytes: int = 64_000_000
+    """Of a request."""
+
     queue: int = 16
+    """Photos that wait or are read at once, together."""
+
     parallel: int = 2
+    """Photos that are read at once: the number of workers."""
+
     deadline_s: float = 60.0
+    """From the end of a request's body to its answer."""
+
     body_memory_bytes: int = 256_000_000
+    """Of all bodies that the front process has at a time; at least `max_body_bytes`.
+
+    Each is there up to three times for a moment: in parts, whole, and on its way to a worker.
+    """
+
+    body_start_s: float = 10.0
+    """For the first bytes of a body: see `BODY_BYTES_PER_S`."""
 
 
 class BodyMemory:
@@ -101,7 +105,7 @@ async def read_body(receive: Receive, limits: ServiceLimits, take: Callable[[int
     size, started = 0, asyncio.get_running_loop().time()
     while True:
         try:
-            async with asyncio.timeout_at(started + BODY_START_S + size / BODY_BYTES_PER_S):
+            async with asyncio.timeout_at(started + limits.body_start_s + size / BODY_BYTES_PER_S):
                 message = await receive()
         except TimeoutError:
             says = f"the body came too slowly ({size} bytes so far); expected {BODY_BYTES_PER_S} bytes a second or more"

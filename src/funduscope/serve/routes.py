@@ -8,27 +8,40 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from email.message import Message
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.responses import JSONResponse, Response
+from starlette.responses import PlainTextResponse, Response
 
 from funduscope.i18n.errors import CodedError
 from funduscope.imaging.dicom_file import MAX_FRAMES
 from funduscope.report.fhir import REFERENCE
 from funduscope.serve.answer_formats import ZIP, choose, content_type
+from funduscope.serve.answer_models import (
+    FINDINGS_RESPONSES,
+    PHOTO_BODY,
+    Health,
+    ModelDescription,
+    complete_document,
+    refusals,
+)
 from funduscope.serve.auth import Guard
 from funduscope.serve.json_logs import JsonLog
 from funduscope.serve.limits import BodyMemory, ClientGoneError, RefusalError, ServiceLimits, check_declared, read_body
-from funduscope.serve.openapi_document import DESCRIPTION, FINDINGS, HEALTH, METRICS, MODEL, OPENAPI_PATH, complete
 from funduscope.serve.request_gate import GONE, RequestGate, record_of, refusal_response, unexpected_error
 from funduscope.serve.service_metrics import CONTENT_TYPE, ServiceMetrics
-from funduscope.serve.workers import Job, Workers
+from funduscope.serve.worker import Job, PhotoAnswer
+from funduscope.serve.worker_pool import WorkerPool
 from funduscope.serve.wrapped_photos import check_unwrapped
 from funduscope.version import __version__
+
+_DESCRIPTION: Final = (
+    "Reads photographs of the back of the eye: diabetic retinopathy grade, macular edema risk, "
+    "lesions, optic disc and fovea. For research and education; not a medical device."
+)
 
 _MAX_NAME_LENGTH: Final = 255
 _PIECE_BYTES: Final = 1_000_000
@@ -49,8 +62,8 @@ class Upload:
     name: str | None
 
 
-def make_service(workers: Workers, limits: ServiceLimits, guard: Guard, log: JsonLog) -> RequestGate:
-    """The whole service as an ASGI application. The worker starts and ends with it."""
+def make_service(workers: WorkerPool, limits: ServiceLimits, guard: Guard, log: JsonLog) -> RequestGate:
+    """The whole service as an ASGI application. The workers start and end with it."""
     metrics = ServiceMetrics(workers)
 
     @asynccontextmanager
@@ -65,8 +78,7 @@ def make_service(workers: Workers, limits: ServiceLimits, guard: Guard, log: Jso
     app = FastAPI(
         title="funduscope",
         version=__version__,
-        description=DESCRIPTION,
-        openapi_url=OPENAPI_PATH,
+        description=_DESCRIPTION,
         docs_url=None,  # both pages load scripts of another host
         redoc_url=None,
         lifespan=lifespan,
@@ -75,45 +87,57 @@ def make_service(workers: Workers, limits: ServiceLimits, guard: Guard, log: Jso
     _add_health(app, workers, metrics)
     _add_findings(app, workers, limits)
     _add_errors(app)
-    app.openapi = lambda: complete(app, limits)
+    complete_document(app)
     routes = frozenset(path for route in app.routes if (path := getattr(route, "path", None)))
     return RequestGate(app, guard, metrics, log, routes)
 
 
-def _add_health(app: FastAPI, workers: Workers, metrics: ServiceMetrics) -> None:
-    @app.get("/healthz", tags=["health"], responses=HEALTH, response_class=JSONResponse)
-    async def healthz() -> Any:
+def _add_health(app: FastAPI, workers: WorkerPool, metrics: ServiceMetrics) -> None:
+    @app.get("/healthz", tags=["health"], responses=refusals())
+    async def healthz() -> Health:
         """Whether the service runs."""
-        return JSONResponse({"ok": True})
+        return Health()
 
-    @app.get("/readyz", tags=["health"], responses=HEALTH, response_class=JSONResponse)
-    async def readyz() -> Any:
-        """Whether photos are read: the model has answered once, and its worker is there."""
-        if not workers.ready:
+    @app.get("/readyz", tags=["health"], responses=refusals("E_BUSY"))
+    async def readyz() -> Health:
+        """Whether photos are read: there is a worker whose model has answered once."""
+        if not workers.is_ready:
             raise RefusalError("E_BUSY", "the model is not ready: ask again later", 1)
-        return JSONResponse({"ok": True})
+        return Health()
 
-    @app.get("/metrics", tags=["health"], responses=METRICS, response_class=Response)
-    async def figures() -> Any:
+    @app.get("/metrics", tags=["health"], responses=refusals(), response_class=PlainTextResponse)
+    async def figures() -> Response:
         """Figures for Prometheus: requests, refusals by code, the queue, seconds by stage, memory."""
         return Response(metrics.text(), headers={"content-type": CONTENT_TYPE})
 
-    @app.get("/v1/model", tags=["findings"], responses=MODEL, response_class=JSONResponse)
-    async def model() -> Any:
+    @app.get("/v1/model", tags=["findings"], responses=refusals("E_BUSY"))
+    async def model() -> ModelDescription:
         """The model: name, version, hash, license, intended use, card."""
-        if workers.about is None:
+        if workers.model is None:
             raise RefusalError("E_BUSY", "the model is not ready: ask again later", 1)
-        return JSONResponse(workers.about)
+        return ModelDescription(**workers.model)
 
     # as some load balancers ask
-    for path, answer in (("/healthz", healthz), ("/readyz", readyz), ("/metrics", figures), ("/v1/model", model)):
-        app.add_api_route(path, answer, methods=["HEAD"], include_in_schema=False)
+    endpoints = {"/healthz": healthz, "/readyz": readyz, "/metrics": figures, "/v1/model": model}
+    for path, endpoint in endpoints.items():
+        app.add_api_route(path, endpoint, methods=["HEAD"], include_in_schema=False)
 
 
-def _add_findings(app: FastAPI, workers: Workers, limits: ServiceLimits) -> None:
+def _add_findings(app: FastAPI, workers: WorkerPool, limits: ServiceLimits) -> None:
     memory = BodyMemory(limits.body_memory_bytes)
 
-    @app.post("/v1/findings", tags=["findings"], responses=FINDINGS, response_class=Response)
+    @app.post(
+        "/v1/findings",
+        tags=["findings"],
+        description=(
+            "Read a photo: JPEG, PNG, TIFF or DICOM, by its content; as the body or as a file of a form. "
+            f"At most {limits.max_body_bytes} bytes; {limits.queue} photos wait or are read at once, "
+            f"any other is answered with 503; each has {limits.deadline_s:g} s."
+        ),
+        responses=FINDINGS_RESPONSES,
+        response_class=Response,
+        openapi_extra={"requestBody": PHOTO_BODY},
+    )
     async def findings(
         request: Request,
         frame: Annotated[
@@ -126,8 +150,7 @@ def _add_findings(app: FastAPI, workers: Workers, limits: ServiceLimits) -> None
             str | None,
             Query(pattern=REFERENCE, description="Of a FHIR bundle, the patient's reference: Patient/123."),
         ] = None,
-    ) -> Any:
-        """Read a photo: JPEG, PNG, TIFF or DICOM, by its content; as the body or as a file of a form."""
+    ) -> Response:
         if request.query_params.keys() - {"frame", "force", "subject"}:  # a mistyped `force` would pass unseen
             raise RefusalError("E_CONFIG", "the query has an unknown name: known are frame, force and subject")
         if len(request.query_params.multi_items()) > len(request.query_params):
@@ -138,13 +161,18 @@ def _add_findings(app: FastAPI, workers: Workers, limits: ServiceLimits) -> None
         record = record_of(request.scope)
         with memory.body() as take:
             upload = await _upload(request, await read_body(request.receive, limits, take))
-            answer = await _unless_gone(request, workers, Job(upload.body, media, upload.name, frame, force, subject))
-        header, body = answer
-        record.sha256, record.seconds = header["sha256"], header["seconds"]
-        if "code" in header:
-            raise CodedError(header["code"], header["says"])
-        named = {"content-disposition": 'attachment; filename="findings.zip"'} if media == ZIP else {}
-        return Response(body, headers={"content-type": content_type(media, body), "vary": "Accept", **named})
+            job = Job(upload.body, media, upload.name, frame, force, subject)
+            answer = await _unless_gone(request, workers, job)
+
+        record.sha256 = answer.sha256
+        record.seconds = answer.seconds
+        if answer.error is not None:
+            raise answer.error
+
+        headers = {"content-type": content_type(media, answer.body), "vary": "Accept"}
+        if media == ZIP:
+            headers["content-disposition"] = 'attachment; filename="findings.zip"'
+        return Response(answer.body, headers=headers)
 
 
 async def _upload(request: Request, body: bytes) -> Upload:
@@ -182,8 +210,8 @@ async def _upload(request: Request, body: bytes) -> Upload:
     return Upload(content, name or None)
 
 
-async def _unless_gone(request: Request, workers: Workers, job: Job) -> tuple[dict[str, Any], bytes]:
-    """The worker's answer; the job is left as soon as its client is gone. Raises `ClientGoneError` then."""
+async def _unless_gone(request: Request, workers: WorkerPool, job: Job) -> PhotoAnswer:
+    """Return a worker's answer; drop the job and raise `ClientGoneError` once its client is gone."""
     answering = asyncio.ensure_future(workers.answer(job))
     leaving = asyncio.ensure_future(_left(request))
     try:

@@ -1,52 +1,115 @@
-"""The worker process, `python -m funduscope.serve.worker`: has the model, reads photos that the front process sends.
+"""What a worker process does: it has the model, and reads the photos that the front process gives it.
 
-One process with one model, however many photos are read at once: ONNX Runtime and OpenCV compute without Python's lock.
-It ends when the front process closes the pipe, and nothing that it prints goes anywhere.
+The functions here run in the processes of `worker_pool`, one photo at a time in each.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from ctypes import c_bool
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from funduscope.capacity import thread_limit
+from funduscope.duplicates.process_pool import end_with_parent
 from funduscope.freed_memory import keep_freed_memory
-from funduscope.i18n.errors import PHOTO_FAULT, code_and_sentence
+from funduscope.i18n.errors import CodedError, PhotoError, code_and_sentence
 from funduscope.imaging.demo_photo import demo_photo
 from funduscope.serve.answer_formats import DICOM, FORMATS, AnswerSource
-from funduscope.serve.worker_pipe import PipeMessage, packed, read_message
 
 if TYPE_CHECKING:
     from funduscope.inference.model import Model
+    from funduscope.inference.runtime import Device
 
 INTENDED_USE: Final = (
-    "Research and education on color photographs of the back of the eye: diabetic retinopathy grade, macular edema "
-    "risk, lesions, optic disc and fovea. Not a medical device."
+    "Research and education on color photographs of the back of the eye: diabetic retinopathy "
+    "grade, macular edema risk, lesions, optic disc and fovea. Not a medical device."
 )
-_LEFT_OUT: Final = ("distance", "witnesses")
+_OMITTED_TABLES: Final = ("distance", "witnesses")
 """Long tables of a card, of use to a program that has the model."""
+
+_process: WorkerState
+"""What this process has, if it is a worker: set by `prepare_process`."""
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """What a worker loads: see `inference.loading.load`."""
+
+    model: tuple[str, ...] = ()
+    """Paths and names; empty for the shipped model."""
+
+    threads: int = 0
+    device: Device = "auto"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A photo's file and what is asked of it."""
+
+    body: bytes
+
+    media: str
+    """Of the answer, a key of `answer_formats.FORMATS`."""
+
+    name: str | None = None
+    """Which the answer gives the photo."""
+
+    frame: int | None = None
+    """Of a DICOM file of several frames, from 1."""
+
+    force: bool = False
+    """See `inference.model.Model`."""
+
+    subject: str | None = None
+    """Of a FHIR bundle, the patient's reference."""
+
+
+@dataclass(frozen=True)
+class PhotoAnswer:
+    """What a worker answers to a `Job`."""
+
+    body: bytes = b""
+    """Empty if there is an error, or the job was cancelled."""
+
+    error: CodedError | None = None
+
+    sha256: str | None = None
+    """Of the photo's file; None if that could not be opened."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    """By stage."""
+
+
+@dataclass
+class WorkerState:
+    """What a worker process keeps between its jobs."""
+
+    cancelled: c_bool
+    """Shared with the front process, which sets it when nobody waits for the present job."""
+
+    model: Model | None = None
 
 
 class CancelledJobError(Exception):
-    """The front process does not want the answer anymore."""
+    """Nobody waits for the answer anymore."""
 
 
-class Stages:
+class StageTimes:
     """Seconds by stage."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
-    def time(self, stage: str) -> Iterator[None]:
+    def measure(self, stage: str) -> Iterator[None]:
+        """Measure the block."""
         started = time.perf_counter()
         try:
             yield
@@ -54,144 +117,119 @@ class Stages:
             self.seconds[stage] = round(time.perf_counter() - started, 4)
 
 
-def main() -> int:
-    """Reads the settings and then jobs from stdin, and writes answers to stdout, until stdin ends."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # the front process decides when this one ends
+def prepare_process(cancelled: c_bool) -> None:
+    """Set up a new worker process. The front process decides when it ends; its prints go nowhere."""
+    global _process
+    for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=end_with_parent, daemon=True).start()
+
+    # Decoders in C print what they find odd in a photo.
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+
     keep_freed_memory()
-    incoming, outgoing = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints must not get between the answers
-    started = read_message(incoming)
-    if started is None:
-        return 0
-    settings = started.header
+    _process = WorkerState(cancelled)
+
+
+def load_model(settings: WorkerSettings) -> dict[str, Any]:
+    """Load the model into this process and return what `describe_model` says.
+
+    Raises `CodedError` if it cannot be loaded.
+    """
     try:
-        model = _load(settings)
+        _process.model = _load_and_try(settings)
+        return describe_model(_process.model, settings)
     except Exception as error:
-        _send(
-            outgoing,
-            threading.Lock(),
-            {"event": "failed", **_error(error, "an unexpected error occurred as the model was loaded")},
-        )
-        return 1
-    _serve(model, settings["parallel"], incoming, outgoing, about(model, settings["model"]))
-    return 0
+        fault = "an unexpected error occurred as the model was loaded"
+        raise CodedError(*code_and_sentence(error, fault)) from None
 
 
-def _load(settings: dict[str, Any]) -> Model:
-    """The model, once it has answered in every form, so that no client waits for an import."""
+def read_job(job: Job) -> PhotoAnswer:
+    """Read a photo with the model of this process."""
+    assert _process.model is not None
+    return read_photo(_process.model, job, _check_wanted)
+
+
+def read_photo(model: Model, job: Job, check_wanted: Callable[[], None]) -> PhotoAnswer:
+    """Read a photo and make its answer.
+
+    check_wanted: raises `CancelledJobError`. Called between the stages and before the close view,
+    which is most of the work.
+    """
+    from funduscope.dicom.source import NO_STUDY
+    from funduscope.imaging.framing import frame
+    from funduscope.imaging.photo import Photo
+
+    times = StageTimes()
+    sha256, body, refusal = None, b"", None
+    try:
+        check_wanted()
+        with times.measure("open"):
+            photo = Photo.open(job.body, name=job.name, dicom_frame=job.frame)
+        sha256 = photo.sha256
+        if job.media == DICOM and photo.dicom_frame is None:
+            raise PhotoError("E_FORMAT", NO_STUDY)
+
+        check_wanted()
+        with times.measure("frame"):
+            framed = frame(photo, model.card.close_px)
+
+        check_wanted()
+        with times.measure("model"):
+            findings = model.answer(photo, framed, on_grade=lambda _: check_wanted(), force=job.force)
+
+        check_wanted()
+        with times.measure("write"):
+            body = FORMATS[job.media](AnswerSource(findings, job.body, job.subject))
+    except CancelledJobError:
+        pass
+    except Exception as error:
+        refusal = CodedError(*code_and_sentence(error))
+
+    return PhotoAnswer(body, refusal, sha256, times.seconds)
+
+
+def describe_model(model: Model, settings: WorkerSettings) -> dict[str, Any]:
+    """Return what `GET /v1/model` answers: see `answer_models.ModelDescription`."""
+    from funduscope.inference.loading import is_shipped
+    from funduscope.inference.model import identity
+
+    terms = None
+    if all(map(is_shipped, settings.model)):
+        terms = (Path(__file__).parents[1] / "models" / "LICENSE").read_text("utf-8")
+    card = model.card.to_dict()
+    return {
+        **identity(model),
+        "research_only": model.card.research_only,
+        "license": terms,
+        "intended_use": INTENDED_USE,
+        "not_a_medical_device": True,
+        "card": {name: card[name] for name in card if name not in _OMITTED_TABLES},
+    }
+
+
+def _load_and_try(settings: WorkerSettings) -> Model:
+    """Load the model and answer the demo photo in every form: no client waits for an import."""
     from funduscope.inference.loading import load
 
-    if threads := settings["threads"] or thread_limit():
+    threads = settings.threads or thread_limit()
+    if threads:
         import cv2
 
         cv2.setNumThreads(threads)
-    model = load(settings["model"] or None, threads=threads, device=settings["device"])
+
+    model = load(list(settings.model) or None, threads=threads, device=settings.device)
     demo = demo_photo().read_bytes()
-    answered = AnswerSource(model(demo), demo)
+    source = AnswerSource(model(demo), demo)
     for media in FORMATS.keys() - {DICOM}:
-        FORMATS[media](answered)
+        FORMATS[media](source)
     with suppress(ImportError):  # without the extra `dicom`
         import funduscope.dicom.results  # noqa: F401
     return model
 
 
-def about(model: Model, named: Sequence[str]) -> dict[str, Any]:
-    """What `GET /v1/model` answers: name, version, hash, terms, intended use, and the card. named: what was loaded."""
-    from funduscope.inference.loading import is_shipped
-    from funduscope.inference.model import identity
-
-    terms = Path(__file__).parents[1] / "models" / "LICENSE"
-    return {
-        **identity(model),
-        "research_only": model.card.research_only,
-        "license": terms.read_text("utf-8") if all(map(is_shipped, named)) else None,
-        "intended_use": INTENDED_USE,
-        "not_a_medical_device": True,
-        "card": {name: value for name, value in model.card.to_dict().items() if name not in _LEFT_OUT},
-    }
-
-
-def _serve(model: Model, parallel: int, incoming: BinaryIO, outgoing: BinaryIO, ready: dict[str, Any]) -> None:
-    writing = threading.Lock()
-    open_jobs, cancelled = set[int](), set[int]()  # their numbers
-    _send(outgoing, writing, {"event": "ready", "about": ready})
-
-    def work(job: PipeMessage) -> None:
-        number = job.header["job"]
-
-        def check() -> None:
-            if number in cancelled:
-                raise CancelledJobError
-
-        header: dict[str, Any] = {"sha256": None, "seconds": {}}
-        try:
-            header, body = read_photo(model, job, check)
-            _send(outgoing, writing, {"event": "done", "job": number, **header}, body)
-        except Exception as error:  # too little memory for the answer: without any the client would wait
-            _send(outgoing, writing, {"event": "done", "job": number, **header, **_error(error)})
-        finally:
-            open_jobs.discard(number)
-            cancelled.discard(number)
-
-    with ThreadPoolExecutor(parallel) as threads:
-        while (message := read_message(incoming)) is not None:
-            if message.header["event"] == "cancel":
-                cancelled.update({message.header["job"]} & open_jobs)
-            else:
-                open_jobs.add(message.header["job"])
-                threads.submit(work, message)
-                del message  # the photo's bytes are the thread's
-
-
-def read_photo(model: Model, job: PipeMessage, check: Callable[[], None]) -> tuple[dict[str, Any], bytes]:
-    """The header and the bytes of a job's answer; a photo that cannot be read has `code` and `says` in its header.
-
-    check: called between the stages and before the close view, raises `CancelledJobError`.
-    """
-    stages, digest = Stages(), None
-    try:
-        from funduscope.dicom.source import NO_STUDY
-        from funduscope.i18n.errors import PhotoError
-        from funduscope.imaging.framing import frame
-        from funduscope.imaging.photo import Photo
-
-        check()
-        with stages.time("open"):
-            photo = Photo.open(job.body, name=job.header["name"], dicom_frame=job.header["frame"])
-        digest = photo.sha256
-        if job.header["media"] == DICOM and photo.dicom_frame is None:
-            raise PhotoError("E_FORMAT", NO_STUDY)
-        check()
-        with stages.time("frame"):
-            framed = frame(photo, model.card.close_px)
-        check()
-        with stages.time("model"):
-            findings = model.answer(photo, framed, on_grade=lambda _: check(), force=job.header["force"])
-        check()
-        with stages.time("write"):
-            body = FORMATS[job.header["media"]](AnswerSource(findings, job.body, job.header["subject"]))
-    except CancelledJobError:
-        return {"cancelled": True, "sha256": digest, "seconds": stages.seconds}, b""
-    except Exception as error:
-        return {**_error(error), "sha256": digest, "seconds": stages.seconds}, b""
-    return {"sha256": digest, "seconds": stages.seconds}, body
-
-
-def _error(error: Exception, fault: str = PHOTO_FAULT) -> dict[str, str]:
-    code, says = code_and_sentence(error, fault)
-    return {"code": code, "says": says}
-
-
-def _send(outgoing: BinaryIO, writing: threading.Lock, header: dict[str, Any], body: bytes = b"") -> None:
-    with writing:
-        try:
-            for part in packed(header, body):
-                outgoing.write(part)
-            outgoing.flush()
-        except OSError:  # the front process is gone
-            os._exit(1)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def _check_wanted() -> None:
+    if _process.cancelled.value:
+        raise CancelledJobError
