@@ -26,7 +26,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -162,7 +162,7 @@ def measure_throughput(given: argparse.Namespace, photo: bytes) -> None:
     shown = ", ".join(f"{one:.2f}" for one in each)
     row("throughput at 4 clients over `model.stream`", statistics.median(each), "0.95 or more",
         f"{statistics.median(rates['service']):.2f} and {statistics.median(rates['stream']):.2f} photos a second; "
-        f"turns of {given.photos} photos: {shown}; memory of front {front:.0f} MB, workers {worker:.0f} MB")  # fmt: skip
+        f"turns of {given.photos} photos: {shown}; front {front:.0f} MB, workers {worker:.0f} MB")  # fmt: skip
 
 
 def measure_overload(given: argparse.Namespace, photo: bytes) -> None:

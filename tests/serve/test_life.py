@@ -123,6 +123,7 @@ def test_worker_that_dies_without_a_photo_is_replaced(service: Service, eye: byt
         assert client.post("/v1/findings", content=eye).status_code == 200
 
 
+@pytest.mark.slow
 def test_workers_end_with_a_service_that_is_killed(tiny: Path, tmp_path: Path) -> None:
     with running(tmp_path, "--model", tiny, "--parallel", 1) as service:
         wait_for(service.is_ready)

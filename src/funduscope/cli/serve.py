@@ -18,13 +18,18 @@ def serve(
     port: Annotated[int, typer.Option(help="The port; 0 for a free one.", min=0, max=65535, metavar="N")] = 8000,
     tokens: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(help="A file of bearer tokens, one per line; read again when it changes.", metavar="FILE"),
+        typer.Option(help="A file of bearer tokens, one per line; read at every request.", metavar="FILE"),
     ] = None,
     model: ModelOption = None,
     queue: Annotated[
         int, typer.Option(help="Photos that wait or are read at once; any other is refused.", min=1, metavar="N")
     ] = 16,
-    parallel: Annotated[int, typer.Option(help="Photos that are read at once.", min=1, max=64, metavar="N")] = 2,
+    parallel: Annotated[
+        int,
+        typer.Option(
+            help="Photos that are read at once, each by a process with the model.", min=1, max=64, metavar="N"
+        ),
+    ] = 2,
     deadline: Annotated[float, typer.Option(help="Seconds that a photo may take.", min=1, max=3600, metavar="S")] = 60,
     max_body: Annotated[
         int, typer.Option("--max-body", help="Largest request body, in MB.", min=1, max=200, metavar="MB")

@@ -6,7 +6,6 @@ import hashlib
 import hmac
 import ipaddress
 import re
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -19,23 +18,18 @@ PATHS_WITHOUT_TOKEN: Final = frozenset({"/healthz", "/readyz"})
 """What load balancers and supervisors ask without a token: these answers hold nothing about photos."""
 
 _TOKEN: Final = re.compile(rf"[A-Za-z0-9._~+/=-]{{{MIN_TOKEN_LENGTH},512}}")
-_CHECK_S: Final = 1.0
-"""The file is looked at again after this time."""
 
 
 class Tokens:
     """The tokens of a file: one per line; empty lines and those that begin with # are left out.
 
-    The file is read again when it changes. What is valid is what stands in it: if it is emptied or removed, every token
-    is rejected. Only the digests of the tokens are kept. Raises `CodedError` E_CONFIG if the file cannot be read at
-    first, has no token, or one that is too short to be guarded by its length.
+    The file is read at every request, so that a token is withdrawn by removing its line; if the
+    file is emptied or removed, every token is rejected. Raises `CodedError` E_CONFIG if the file
+    cannot be read at first, has no token, or one that is too short to be guarded by its length.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._version: tuple[int, int, int] | None = None
-        self._digests: tuple[bytes, ...] = ()
-        self._checked = -_CHECK_S
         try:
             lines = _lines(path)
         except (OSError, ValueError) as error:
@@ -49,25 +43,15 @@ class Tokens:
             raise CodedError("E_CONFIG", says)
 
     def __contains__(self, token: str) -> bool:
-        """Whether the token is valid. Takes the same time for each wrong one, and compares with all."""
-        self._reload()
-        given = _digest(token)
-        found = [hmac.compare_digest(given, known) for known in self._digests]
-        return any(found)
-
-    def _reload(self) -> None:
-        now = time.monotonic()
-        if now - self._checked < _CHECK_S:
-            return
-        self._checked = now
+        """Whether the token is valid. Takes the same time for each wrong one: compares with all."""
         try:
-            about = self._path.stat()
-            version = about.st_mtime_ns, about.st_size, about.st_ino
-            if version != self._version:
-                self._digests = tuple(_digest(line) for line in _lines(self._path) if _TOKEN.fullmatch(line))
-                self._version = version
+            lines = _lines(self._path)
         except (OSError, ValueError):
-            self._digests, self._version = (), None
+            return False
+
+        candidate = _digest(token)
+        matches = [hmac.compare_digest(candidate, _digest(line)) for line in lines if _TOKEN.fullmatch(line)]
+        return any(matches)
 
 
 class Guard:
