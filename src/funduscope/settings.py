@@ -245,9 +245,9 @@ class Augment(Strict):
 
     Probabilities: mirror (left-right), flip (upside down), transpose, quarter_turns (a whole eye by 90 degrees), warp
     (rotation, scale and shift), elastic, grid, tone (brightness, contrast, gamma, color, saturation), blur, noise,
-    sensor_noise, multiplicative_noise, jpeg. rotate_deg: largest angle, either way. scale_frac, shift_frac: largest
-    change of size, and of place as a share of the side. elastic_frac, grid_frac: bound of the largest displacement, as
-    a share of the side.
+    sensor_noise, multiplicative_noise, jpeg, small_copy (the detail of a copy of the photo at least 400 px wide).
+    rotate_deg: largest angle, either way. scale_frac, shift_frac: largest change of size, and of place as a share of
+    the side. elastic_frac, grid_frac: bound of the largest displacement, as a share of the side.
     """
 
     mirror: Share = 0.5
@@ -273,6 +273,7 @@ class Augment(Strict):
     sensor_noise: Share = 0.0
     multiplicative_noise: Share = 0.0
     jpeg: Share = 0.1
+    small_copy: Share = 0.0
 
 
 class Loss(_Weights):

@@ -68,6 +68,19 @@ def test_compression_takes_red_for_red() -> None:
     assert kept[0] > 2 * kept[1]
 
 
+def test_a_small_copy_has_the_detail_of_a_small_photo_and_the_same_size() -> None:
+    """Dots of one pixel fade; a field that is no wider than the smallest copies keeps them."""
+    dots = np.full((96, 96, 3), 120, np.uint8)
+    dots[::8, ::8] = 20
+    random = np.random.default_rng(2)
+    copies = [recolor(dots, _only(small_copy=1), random, 1440) for _ in range(20)]
+    darkest = [int(copy[8:-8, 8:-8].min()) for copy in copies]
+    assert all(copy.shape == dots.shape for copy in copies)
+    assert min(darkest) < 70 < 100 < max(darkest), "copies of all widths are drawn"
+    assert max(int(abs(copy.mean(dtype=float) - dots.mean())) for copy in copies) <= 2
+    np.testing.assert_array_equal(recolor(dots, _only(small_copy=1), random, 400), dots)
+
+
 def test_with_every_bound_at_zero_nothing_changes() -> None:
     image = np.random.default_rng(8).integers(0, 256, (40, 40, 3)).astype(np.uint8)
     assert np.abs(recolor(image, CALM, np.random.default_rng(0)).astype(int) - image).max() <= 1

@@ -40,6 +40,8 @@ _MIDDLE: Final = 0.35  # about the mean of a fundus photo; contrast scales aroun
 _LUMA: Final = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601: weights of red, green and blue
 _ELECTRONS: Final = (500.0, 5000.0)  # that a pixel counts at white: few at a high ISO, many at a low one
 _COARSE: Final = 4  # width in pixels of a grain of color noise
+_SMALL_FIELD_PX: Final = 400  # width of the field of view in the smallest copies that are handed on
+_SMALL_COPY_QUALITY: Final = (60, 96)  # of the JPEG of a smaller copy; the upper one is not reached
 _FACTOR: Final = 0.1  # multiplicative noise: from 1 - this to 1 + this
 
 
@@ -184,8 +186,11 @@ def _bilinear(field: np.ndarray, xy: np.ndarray) -> np.ndarray:
     return upper * (1 - below) + lower * below
 
 
-def recolor(image: np.ndarray, bounds: Augment, rng: np.random.Generator) -> np.ndarray:
-    """(H, W, 3) uint8 RGB to the same; each step with its probability in the bounds."""
+def recolor(image: np.ndarray, bounds: Augment, rng: np.random.Generator, field_px: float | None = None) -> np.ndarray:
+    """(H, W, 3) uint8 RGB to the same; each step with its probability in the bounds.
+
+    field_px: width that the whole field of view has at the image's scale; None leaves all detail in the image.
+    """
     image = _tone(image, bounds, rng)
     if happens(bounds.blur, rng):
         image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.5))
@@ -197,11 +202,29 @@ def recolor(image: np.ndarray, bounds: Augment, rng: np.random.Generator) -> np.
     if happens(bounds.multiplicative_noise, rng):
         image = _add_speckle(image, rng)
     if happens(bounds.jpeg, rng):
-        quality = int(rng.integers(40, 90))
-        bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)  # cv2 writes BGR; a JPEG keeps red better than blue
-        squeezed = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-        image = cv2.cvtColor(np.asarray(cv2.imdecode(squeezed, cv2.IMREAD_COLOR)), cv2.COLOR_BGR2RGB)
+        image = _compressed(image, int(rng.integers(40, 90)))
+    if field_px is not None and happens(bounds.small_copy, rng):
+        image = _small_copy(image, field_px, rng)
     return image
+
+
+def _compressed(image: np.ndarray, quality: int) -> np.ndarray:
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)  # cv2 writes BGR; a JPEG keeps red better than blue
+    squeezed = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    return cv2.cvtColor(np.asarray(cv2.imdecode(squeezed, cv2.IMREAD_COLOR)), cv2.COLOR_BGR2RGB)
+
+
+def _small_copy(image: np.ndarray, field_px: float, rng: np.random.Generator) -> np.ndarray:
+    """The image as a smaller copy of the photo shows it, at the same scale: all widths of the field of view between
+    `_SMALL_FIELD_PX` and its own are equally likely on a logarithmic scale. Shrunk and enlarged as `framing` does."""
+    if field_px <= _SMALL_FIELD_PX:
+        return image
+    share = np.exp(rng.uniform(np.log(_SMALL_FIELD_PX / field_px), 0))
+    height, width = image.shape[:2]
+    size = max(1, round(width * share)), max(1, round(height * share))
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    small = _compressed(small, int(rng.integers(*_SMALL_COPY_QUALITY)))
+    return cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
 def _tone(image: np.ndarray, bounds: Augment, rng: np.random.Generator) -> np.ndarray:

@@ -117,7 +117,9 @@ class Samples(torch.utils.data.Dataset):
             center = _crop_center(prepared, bags, self.recipe, rng)
             warp = plain_warp(center, 1.0, views.whole_px)
         warp = draw_warp(warp, bounds, rng, random_quarter_turns=self.turned and item.view == "close")
-        image = recolor(warp.pixels(prepared.image), bounds, rng)
+        zoom = float(np.sqrt(abs(np.linalg.det(warp.matrix[:, :2]))))
+        field_px = prepared.transform.side_px * zoom
+        image = recolor(warp.pixels(prepared.image), bounds, rng, field_px)
         sample = sample_of(image, prepared, item, warp, close_channels(self.recipe))
         return replace(sample, bags=torch.from_numpy(numbered(bags, warp))) if self.recipe.loss.boxes else sample
 
