@@ -84,7 +84,7 @@ def test_a_convolution_and_a_linear_layer_cost_what_a_count_by_hand_says():
     assert cost.photo.total == cost.photo.dense == by_hand(64, 64)
     assert cost.parameters == (27 * 4 + 4) + (4 * 5 + 5) + (4 + 1)
     assert (cost.photo.experts, cost.photo.dense_experts, cost.photo.kept) == (0, 0, 1)
-    assert (cost.photos, cost.drawn, cost.stated) == (0, False, ())
+    assert (cost.photos, cost.stated) == (0, ())
 
 
 @pytest.mark.parametrize(("close", "views"), [('["EX"]', (64, 128)), ('["MA"]', (64,))])
@@ -137,13 +137,13 @@ def test_the_count_is_the_mean_over_the_photos_that_are_given():
     cost = measure(network, recipe, PHOTOS)
     assert cost.photo.experts == 2 * expert_by_hand(network, 64, 8)  # one for the first photo, three for the second
     assert cost.photo.kept == 0.5
-    assert (cost.photos, cost.drawn) == (2, False)
+    assert cost.photos == 2
 
 
-def test_without_photos_experts_are_counted_on_drawn_eyes_of_every_grade():
+def test_experts_are_counted_on_the_packaged_photo_without_photos():
     recipe = recipe_of("experts.kind=mixture", "experts.width=8")
     cost = measure(build(recipe), recipe)
-    assert (cost.photos, cost.drawn) == (5, True)
+    assert cost.photos == 1
     assert 0 < cost.photo.experts <= cost.photo.dense_experts
 
 

@@ -195,18 +195,16 @@ def test_a_model_that_came_out_otherwise_is_refused(fresh: Path):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("bent")
-def test_photos_that_would_be_refused_are_compared_all_the_same(
-    run: Path, fresh: Path, exported: list[Path], monkeypatch: pytest.MonkeyPatch
-):
+def test_photos_that_would_be_refused_are_compared_all_the_same(run: Path, fresh: Path, exported: list[Path]):
     """To a refusal both models answer nothing, which is no parity."""
-
-    def blurred(seed: int, width_px: int):
-        return SimpleNamespace(pixels=cv2.GaussianBlur(draw_eye(seed, width_px=width_px).pixels, (0, 0), 25))
-
-    assert not load(run / "model.onnx")(blurred(5, 720).pixels).gradable_ok
-    monkeypatch.setattr(export, "draw_eye", blurred)
+    blurred = cv2.GaussianBlur(draw_eye(5, width_px=720).pixels, (0, 0), 25)
+    assert not load(run / "model.onnx")(blurred).gradable_ok
+    Image.fromarray(blurred).save(fresh / "blurred.png")
+    cases = [
+        Case(f"table/{fold}", "table", str(fold), fresh / "blurred.png", str(fold), Labels(), fold) for fold in (1, 2)
+    ]
     with pytest.raises(export.ExportError, match="differs from torch"):
-        export.export_run(fresh)
+        export.export_run(fresh, cases)
 
 
 def test_nothing_is_compared_on_photos_without_an_eye(run: Path, exported: list[Path]):
@@ -269,7 +267,7 @@ def test_photos_that_cannot_be_read_are_named_and_others_taken(
     assert report["float32 against torch"]["photos"] == 8  # of ten
     told = capsys.readouterr().err
     assert [number for number in range(20) if f"table/{number}:" in told] == [2, 3, 4]
-    assert "drawn eyes" not in told
+    assert export.DEMO not in told
     for case in cases:
         case.path.write_bytes(b"")
     before = _content(fresh)
@@ -278,11 +276,11 @@ def test_photos_that_cannot_be_read_are_named_and_others_taken(
     assert _content(fresh) == before
 
 
-def test_drawn_eyes_that_take_the_place_of_photos_are_told_of(fresh: Path, capsys: pytest.CaptureFixture[str]):
+def test_the_demo_photo_in_place_of_given_photos_is_named(fresh: Path, capsys: pytest.CaptureFixture[str]):
     tested = Case("table/0", "table", "0", fresh / "0.png", "0", Labels(grade=1), fold=0)
     export.export_run(fresh, [tested])
-    says = "checked on drawn eyes, INT8 calibrated on drawn eyes: of the 1 photos given, the run has 0 to be checked on"
-    assert says in capsys.readouterr().err
+    note = "checked on the demo photo, INT8 calibrated on the demo photo: of the 1 photos given, the run has 0 to be"
+    assert note in capsys.readouterr().err
 
 
 def test_each_view_is_calibrated_on_the_photos_that_most_of_its_samples_are_of():

@@ -35,16 +35,13 @@ from funduscope.network.joined import JoinedNetwork, build_model
 from funduscope.network.network import Network
 from funduscope.network.routing import Dispatch
 from funduscope.recipe import Recipe
-from funduscope.testing.drawn_eyes import draw_eye
-from funduscope.vocabulary import GRADES, View
+from funduscope.vocabulary import View
 
 AUTHORS_PX: Final = (712, 1072)
 """(H, W) of the photos that the authors of `moe_deeplab` trained it on. They published no multiply-adds."""
 
 MULTIPLE: Final = 32
 """Heights and widths of a network's input are multiples of this."""
-
-DRAWN_PX: Final = 1440
 
 
 @dataclass(frozen=True)
@@ -86,17 +83,18 @@ class WorkAtSize:
 
 @dataclass(frozen=True)
 class Cost:
-    """parameters: of the whole network. photo: the work on one photo, all of its views. views_px: the views' sides.
-
-    photos: the number of photos that the counts are means over. drawn: they were drawn eyes.
-    """
+    """What a network takes."""
 
     parameters: int
+    """Of the whole network."""
     photo: Work
+    """On one photo, all of its views."""
     views_px: tuple[int, ...]
+    """The views' sides."""
     stated: tuple[WorkAtSize, ...]
+    """On images of further sizes."""
     photos: int
-    drawn: bool
+    """The number of photos that the counts are means over; 0 if they do not depend on the photo."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -140,21 +138,20 @@ def measure(
 ) -> Cost:
     """The cost of a network, in eval mode whatever mode it is in.
 
-    photos: (H, W, 3) uint8 RGB each; with experts, counts are means over them; by default one drawn eye of every grade.
+    photos: (H, W, 3) uint8 RGB each; with experts, counts are means over them; by default the packaged one.
     Without experts no count depends on the photo, and one image is enough. sizes: further (H, W) to count for.
     """
     routed = any(isinstance(module, Dispatch) for module in network.modules())
     side = recipe.views.close_px
-    drawn = routed and not photos
-    if drawn:
-        photos = [draw_eye(grade, grade=grade, width_px=DRAWN_PX).pixels for grade in range(len(GRADES))]
+    if routed and not photos:
+        photos = [Photo.open(demo_photo().read_bytes())]
     images = [frame(photo, side).image for photo in photos] if routed else [np.zeros((side, side, 3), np.uint8)]
     network = copy.deepcopy(network).eval()  # the caller's stays in its mode
     card, both = Card.of(recipe), (network, build_model(_all_kept(recipe)).eval() if routed else network)
     work, views = _work(both, card, images, lambda runtime, image: Predictor(runtime).forward_views(image))
     stated = tuple(_stated(both, card, images, size) for size in sizes)
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    return Cost(parameters, work, tuple(views), stated, len(images) if routed else 0, drawn)
+    return Cost(parameters, work, tuple(views), stated, len(images) if routed else 0)
 
 
 def _all_kept(recipe: Recipe) -> Recipe:

@@ -29,6 +29,7 @@ from funduscope.evaluation.score_key import ScoreKey
 from funduscope.evaluation.score_photo import score_stream
 from funduscope.evaluation.scores import Scores, summarize
 from funduscope.i18n.errors import PhotoError, refuse_machine_fault
+from funduscope.imaging.demo_photo import demo_photo
 from funduscope.imaging.framing import frame
 from funduscope.imaging.photo import Photo
 from funduscope.inference.card import Card
@@ -37,7 +38,6 @@ from funduscope.inference.predictor import Predictor
 from funduscope.inference.runtime import Device, OnnxRuntime, TorchRuntime, use_cuda
 from funduscope.metrics import DenseState, GradingState, MaskState
 from funduscope.settings import Sampling
-from funduscope.testing.drawn_eyes import draw_eye
 from funduscope.vocabulary import CLASSES, CODES, EITHER_EXUDATE, NOISY_GRADE_SETS, View
 
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ MIN_GRADED, MIN_POSITIVE, MIN_TO_DIFFER = 30, 3, 5
 """Scores of fewer graded photos, or of fewer with a structure, are not compared: a single photo would decide."""
 
 CALIBRATION_PHOTOS, CHECK_PHOTOS = 40, 12
+DEMO = "the demo photo"
+"""Takes the place of a data set's name in export.json where no photo was given."""
 MAX_CLASSED = 120  # photos with a class alone, evenly spread: more take long and decide nothing
 
 FLOAT, SMALL, REPORT = "model.onnx", "model.int8.onnx", "export.json"
@@ -70,11 +72,12 @@ def export_run(run: str | os.PathLike[str], data: Data | None = None, *, device:
 
     export.json gets the measured parity and the files' SHA-256. data: cases, or paths as `read_data` takes them; with
     them INT8 is calibrated on the run's training photos and checked on its validation photos (of a refit, on photos
-    that it learned from), scores included; without them both on drawn eyes. Unreadable photos are named on stderr and
-    replaced by others. device: of the float32 models that are compared; INT8 computes on the processor. Raises
-    `ExportError` if `run` is no run folder, if its training has not ended, and if parity fails, `ParityError` if no
-    photo shows an eye; the files of an earlier export then stay. Where only INT8 is refused, the float32 model is
-    written before the error.
+    that it learned from), scores included; without them both on the packaged photo. Unreadable photos are named on
+    stderr and replaced by others. device: of the float32 models that are compared; INT8 computes on the processor.
+
+    Raises `ExportError` if `run` is no run folder, if its training has not ended, and if parity fails, `ParityError`
+    if no photo shows an eye; the files of an earlier export then stay. Where only INT8 is refused, the float32 model
+    is written before the error.
     """
     import torch  # the name `export_run` must be there without it
 
@@ -149,11 +152,11 @@ def _unpublished(run: Path) -> Iterator[Path]:
 
 
 def _stated_photos(plan: SplitPlan, calibrating: list[Case], *, given: int, refit: bool) -> dict[str, Any]:
-    """What a report says of the photos; on stderr, too, where photos were given and drawn eyes take their place."""
+    """What a report says of the photos; on stderr, too, where the packaged one takes the place of those given."""
     kind = "training photos" if refit else "validation photos"
-    checked = kind if plan.validation else "drawn eyes"
-    calibrated = ", ".join(sorted({case.dataset for case in calibrating})) or "drawn eyes"
-    if given and "drawn eyes" in (checked, calibrated):
+    checked = kind if plan.validation else DEMO
+    calibrated = ", ".join(sorted({case.dataset for case in calibrating})) or DEMO
+    if given and DEMO in (checked, calibrated):
         print(
             f"note: checked on {checked}, INT8 calibrated on {calibrated}: of the {given} photos given, "
             f"the run has {len(plan.validation)} to be checked on and {len(plan.train)} to calibrate on.",
@@ -278,11 +281,21 @@ def _compared(scores: Scores) -> Iterator[ScoreKey]:
 
 
 def _photos(cases: list[Case], count: int, seed: int) -> Iterator[np.ndarray]:
-    """At most `count` photos in random order, (H, W, 3) uint8; drawn eyes if there are no cases."""
-    rng = np.random.default_rng(seed)
-    if cases:
-        return islice(_readable([cases[i] for i in rng.permutation(len(cases))]), count)
-    return (draw_eye(int(i), width_px=720).pixels for i in rng.integers(1 << 30, size=count))
+    """Yields at most `count` photos in random order, (H, W, 3) uint8; without cases, the packaged one in each of the
+    eight ways that it can be turned and mirrored.
+    """
+    if not cases:
+        return islice(_turned(Photo.open(demo_photo().read_bytes()).pixels), count)
+    order = np.random.default_rng(seed).permutation(len(cases))
+    return islice(_readable([cases[i] for i in order]), count)
+
+
+def _turned(pixels: np.ndarray) -> Iterator[np.ndarray]:
+    """Yields a photo (H, W, 3) in its four quarter turns, each as it is and mirrored."""
+    for quarters in range(4):
+        turned = np.rot90(pixels, quarters)
+        yield np.ascontiguousarray(turned)
+        yield np.ascontiguousarray(turned[:, ::-1])
 
 
 def _seen(pixels: np.ndarray, card: Card, view: View) -> np.ndarray:
