@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from funduscope.inference.loading import load
     from funduscope.inference.predictor import Predictor
     from funduscope.inference.runtime import ModelError
-    from funduscope.recipe import Recipe
+    from funduscope.recipe import Recipe as Recipe
     from funduscope.report.fhir import to_fhir
     from funduscope.report.notebook import show
     from funduscope.report.write import save
@@ -45,8 +45,9 @@ if TYPE_CHECKING:
 # queues events for a server of its maker; its own `disable_telemetry_events` comes too late for both.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
+# `Recipe` is not listed: it needs pydantic, of the extra `train`, and `import *` must work without.
 __all__ = [
-    "Case", "Ensemble", "Failure", "Findings", "Labels", "ModelError", "Photo", "PhotoError", "Predictor", "Recipe",
+    "Case", "Ensemble", "Failure", "Findings", "Labels", "ModelError", "Photo", "PhotoError", "Predictor",
     "Report", "Run", "Scores", "__version__", "check_data", "compare_runs", "evaluate", "export_run", "load",
     "read_data", "save", "show", "to_dicom",
     "to_fhir", "train",

@@ -18,6 +18,7 @@ from typing import Any, Final, cast
 from pydantic import Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails
 
+from funduscope.i18n.errors import RecipeError
 from funduscope.settings import (
     Augment,
     Balance,
@@ -32,11 +33,6 @@ from funduscope.settings import (
     Training,
     Views,
 )
-
-
-class RecipeError(ValueError):
-    """A recipe that cannot be used; the message names each key, what was given and what was expected."""
-
 
 Changes = Mapping[str, Any] | Sequence[str]
 """Settings to change: `{"training.epochs": 3}`, or `["training.epochs=3"]` with TOML values."""

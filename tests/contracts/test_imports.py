@@ -9,7 +9,7 @@ from pathlib import Path
 
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "funduscope"
 USING = (
-    *("vocabulary", "recipe", "i18n", "imaging", "quality", "duplicates", "data", "metrics", "inference"),
+    *("vocabulary", "i18n", "imaging", "quality", "duplicates", "data", "metrics", "inference"),
     *("evaluation.score_photo", "evaluation.scores", "explain.class_activation", "explain.map_reliability"),
     *("explain.inpaint", "explain.counterfactual", "report.heatmap", "report.html", "report.outline"),
     *("report.overlay", "report.results_folder", "report.summary_csv", "report.write"),
@@ -44,12 +44,13 @@ def test_the_using_side_never_loads_torch() -> None:
     names = [name for part in USING for name in _modules(part)]
     assert len(names) > 25
     for name, loaded in _loaded(names).items():
-        assert not {"torch", "timm", "matplotlib", "onnxruntime"} & set(loaded), f"{name} loads {loaded}"
+        assert not {"torch", "timm", "matplotlib", "onnxruntime", "pydantic"} & set(loaded), f"{name} loads {loaded}"
 
 
 def test_every_public_name_is_there_where_only_photos_can_be_read() -> None:
     """`help`, completion and `from funduscope import *` ask for all of them."""
     missing = ("torch", "timm", "safetensors", "accelerate", "matplotlib", "onnx", "streamlit", "fastapi", "ray")
+    missing += ("pydantic", "tomli_w")
     code = f"import sys; sys.modules.update(dict.fromkeys({missing})); from funduscope import *; print(export_run)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr

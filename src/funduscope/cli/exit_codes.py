@@ -7,15 +7,15 @@ from typing import Final
 
 import typer
 
-from funduscope.i18n.errors import machine_fault
+from funduscope.i18n.errors import RecipeError, machine_fault
 
 NOTHING_DONE: Final = 1
 WRONG_USE: Final = 2
 
 # Packages that only an extra installs, and the extra's name.
 _TRAINING: Final[tuple[str, ...]] = (
-    "accelerate", "jaxtyping", "matplotlib", "onnx", "pandas", "safetensors", "segmentation_models_pytorch",
-    "tensorboard", "timm", "torch",
+    "accelerate", "jaxtyping", "matplotlib", "onnx", "pandas", "pydantic", "safetensors", "segmentation_models_pytorch",
+    "tensorboard", "timm", "tomli_w", "torch",
 )  # fmt: skip
 _EXTRAS: Final[dict[str, str]] = dict.fromkeys(_TRAINING, "train") | {
     **dict.fromkeys(("reportlab", "uharfbuzz"), "report"),
@@ -39,8 +39,6 @@ def explain(error: Exception) -> tuple[str, int]:
         stop = "" if says.endswith((".", "?")) else "."
         return f"{says}{stop} See `{command} --help`.", WRONG_USE
     if type(error).__module__.partition(".")[0] == "funduscope":
-        from funduscope.recipe import RecipeError
-
         return str(error), WRONG_USE if isinstance(error, RecipeError) else NOTHING_DONE
     if isinstance(error, ModuleNotFoundError) and (extra := _EXTRAS.get((error.name or "").partition(".")[0])):
         return f"this needs {error.name}: pip install '.[{extra}]' in the clone of funduscope", NOTHING_DONE

@@ -7,10 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from funduscope.atomic import must_be_writable
-from funduscope.compare.paired import compare_pairs
-from funduscope.compare.published import read_published
-from funduscope.compare.run_record import CompareError, read_runs
-from funduscope.compare.score_runs import score_run, time_together
 from funduscope.data.sources import Data, PathName, cases_of
 from funduscope.progress import Progress, no_progress
 
@@ -36,8 +32,12 @@ def compare_runs(
 
     Raises `CompareError`, and `DamagedFileError` for a file of a run that cannot be read.
     """
-    # Needs pandas and matplotlib: without them it fails here, and not after hours.
+    # These need the extra `train`: without it, it fails here, and not after hours.
     from funduscope.compare.page import write_page
+    from funduscope.compare.paired import compare_pairs
+    from funduscope.compare.published import read_published
+    from funduscope.compare.run_record import CompareError, read_runs
+    from funduscope.compare.score_runs import score_run, time_together
 
     folders = [Path(run) for run in ([runs] if isinstance(runs, str | os.PathLike) else runs)]
     out = Path(out)

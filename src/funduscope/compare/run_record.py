@@ -19,8 +19,9 @@ from funduscope.atomic import read_json, read_lines
 from funduscope.compare.score_kinds import KINDS, Measure, Row
 from funduscope.evaluation.score_key import ScoreKey
 from funduscope.evaluation.scores import Scores
+from funduscope.i18n.errors import RecipeError
 from funduscope.metrics import Interval
-from funduscope.recipe import Recipe, RecipeError
+from funduscope.recipe import Recipe
 
 PARTS: Final = ("validation", "test")
 """The folds that runs are scored on; each has a folder under RUN/scores."""

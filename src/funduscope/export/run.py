@@ -37,11 +37,11 @@ from funduscope.inference.loading import is_unfinished_run
 from funduscope.inference.predictor import Predictor
 from funduscope.inference.runtime import Device, OnnxRuntime, TorchRuntime, use_cuda
 from funduscope.metrics import DenseState, GradingState, MaskState
-from funduscope.settings import Sampling
 from funduscope.vocabulary import CLASSES, CODES, EITHER_EXUDATE, NOISY_GRADE_SETS, View
 
 if TYPE_CHECKING:
     from funduscope.checkpoint import Checkpoint
+    from funduscope.settings import Sampling
 
 MIN_EQUAL = 0.98
 MAX_LOSS = 0.01

@@ -34,6 +34,10 @@ class PhotoError(CodedError):
     """A photo that cannot be read or exceeds a limit. The sentence contains no file name, so that it can be logged."""
 
 
+class RecipeError(ValueError):
+    """A recipe that cannot be used; the message names each key, what was given and what was expected."""
+
+
 MEMORY: Final = (
     "this machine has too little free memory; expected about 1 GB for a photo and more for a training: close other "
     "programs, or use a machine with more, and run it again"

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from funduscope.atomic import read_json, read_lines
 from funduscope.data.sources import Data, cases_of
@@ -17,7 +17,9 @@ from funduscope.inference.loading import ModelPath, load, weights_of
 from funduscope.inference.predictor import Predictor
 from funduscope.inference.runtime import Device, ModelError
 from funduscope.progress import Progress, no_progress
-from funduscope.recipe import Recipe
+
+if TYPE_CHECKING:  # pydantic comes with the extra `train`, and the names here must be there without
+    from funduscope.recipe import Recipe
 
 Models = ModelPath | Sequence[ModelPath]
 
@@ -44,6 +46,8 @@ class Run(os.PathLike[str]):
     @property
     def recipe(self) -> Recipe:
         """Every setting."""
+        from funduscope.recipe import Recipe
+
         return Recipe.load(self.folder / "recipe.toml")
 
     @property
@@ -90,7 +94,10 @@ def train(
         str(Path(run).absolute()).encode()
     except UnicodeEncodeError:  # safetensors and TensorBoard cannot write there
         raise CodedError("E_CONFIG", f"the path {str(run)!r} is not UTF-8: choose another folder") from None
-    settings = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)  # before torch, whose import takes seconds
+    # Before torch, whose import takes seconds.
+    from funduscope.recipe import Recipe
+
+    settings = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
     if settings.without_effect:
         names = ", ".join(settings.without_effect)
         says = "note: the recipe learns nothing from close crops (views.close), so these settings have no effect:"

@@ -23,8 +23,9 @@ from funduscope.data.folds import share_of
 from funduscope.data.run_folds import RunFolds
 from funduscope.data.shared_labels import share_labels
 from funduscope.data.splits import SplitPlan
+from funduscope.i18n.errors import RecipeError
 from funduscope.progress import Progress, no_progress, tell
-from funduscope.recipe import Recipe, RecipeError
+from funduscope.recipe import Recipe
 from funduscope.training import TrainingError, processes
 from funduscope.training.acceleration import mixed_precision
 from funduscope.training.distill import load_teachers
