@@ -233,9 +233,11 @@ def quality_table() -> list[str]:
 
 
 def gradability_sentence() -> str:
-    """The area under the curve of `gradable.score`, good photos against those that the authors rejected."""
-    rows = [row for row in read_answers(MODELS[0]) if row["quality"] in ("good", "reject")]
-    rows = [row | {"refused": row.get("quality_score") is None} for row in rows]
+    """The area under the curve of `gradable.score`, good photos against those that the authors rejected.
+
+    A photo that is refused before it gets a score counts as 0: refusing is the right answer to a rejected one.
+    """
+    rows = [row | {"refused": False} for row in read_answers(MODELS[0]) if row["quality"] in ("good", "reject")]
     areas = []
     for dataset in (QUALITY, "eyepacs1024"):
         photos = [row for row in rows if row["dataset"] == dataset]

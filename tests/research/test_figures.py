@@ -16,7 +16,7 @@ from sklearn.metrics import accuracy_score, cohen_kappa_score, roc_auc_score
 
 import funduscope
 from funduscope.inference.card import Card
-from research import figures
+from research import figures, unseen_clinics
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -27,6 +27,21 @@ def test_the_figures_are_those_of_the_scores(name: str):
     text = (ROOT / name).read_text("utf-8")
     assert "<!-- figures:" in text
     assert figures.filled(text, trees) == text, f"{name} is stale: run python -m research.figures --write"
+
+
+@pytest.mark.parametrize("name", ["README.md", "MODEL_CARD.md"])
+def test_the_figures_of_clinics_never_seen_are_those_of_the_stored_answers(name: str):
+    text = (ROOT / name).read_text("utf-8")
+    assert "<!-- unseen clinics:" in text
+    assert unseen_clinics.filled(text) == text, f"{name} is stale: run python -m research.unseen_clinics --write"
+
+
+def test_the_answers_of_clinics_never_seen_are_the_shipped_models():
+    for model in unseen_clinics.MODELS:
+        answers = unseen_clinics.read_answers(model)
+        sets = {row["dataset"] for row in answers}
+        assert sets == {"aptos", "drimdb", "eyepacs1024", "odir400"}
+        assert {row["model"] for row in answers if "model" in row} == {funduscope.load(model).sha256}
 
 
 @pytest.mark.parametrize("name", ["default", "fast"])
