@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -50,37 +49,14 @@ def test_one_is_counted_in_the_singular() -> None:
     assert list(doctor_lines(report))[-1] == "1 photo, 1 finding: 0 errors, 1 warning, 0 info."
 
 
-def test_a_closed_pipe_does_not_keep_the_repaired_copy_from_being_made(
-    command: Command, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def closed(*_: object, **__: object) -> None:
-        raise BrokenPipeError
-
-    monkeypatch.setattr("builtins.print", closed)
-    with suppress(BrokenPipeError):
-        command("doctor", data, "--fix", tmp_path / "fixed", "--workers", 0)
-    assert (tmp_path / "fixed" / "changes.csv").is_file()
-
-
-def test_an_error_ends_with_one_and_a_copy_is_repaired(command: Command, data: Path, tmp_path: Path) -> None:
+def test_an_error_ends_with_one(command: Command, data: Path) -> None:
     labels = _labels(data)
     labels.write_text(labels.read_text().replace("IDRiD_002,1", "IDRiD_002,7"))
     before = {path: path.read_bytes() for path in data.rglob("*") if path.is_file()}
-    code, out, err = command("doctor", data, "--fix", tmp_path / "fixed", "--workers", 0)
+    code, out, err = command("doctor", data, "--workers", 0)
     assert (code, err) == (1, "")
     assert "error: impossible_value: " in out
-    assert "changes.csv" in out
     assert {path: path.read_bytes() for path in data.rglob("*") if path.is_file()} == before
-    assert "IDRiD_002,7" not in (tmp_path / "fixed" / labels.relative_to(data)).read_text()
-    assert "7" in (tmp_path / "fixed" / "changes.csv").read_text()
-
-
-def test_report_and_copy_have_a_folder_each(command: Command, data: Path, tmp_path: Path) -> None:
-    for out in ("same", "same/report"):
-        code, _, err = command("doctor", data, "--fix", tmp_path / "same", "--out", tmp_path / out, "--workers", 0)
-        assert code == 2
-        assert "would hold the report, too" in err
-    assert not (tmp_path / "same").exists()
 
 
 def test_json_is_all_that_is_printed(command: Command, data: Path, tmp_path: Path) -> None:

@@ -79,7 +79,6 @@ def test_every_verb_helps_with_an_example(command: Command, verb: str):
         ["export", "gone"],
         ["recipes", "--show", "no-such-recipe"],
         ["doctor", "gone"],
-        ["doctor", ".", "--fix", "."],
         ["doctor", ".", "--model", "gone"],
         ["folds", ".", "--out", "f.csv", "--count", "1"],
         ["folds", "gone", "--out", "f.csv"],

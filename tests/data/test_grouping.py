@@ -114,7 +114,7 @@ def test_a_second_time_opens_no_photo(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_photo_in_two_rows_of_unlike_visits_joins_them() -> None:
-    """As contradicting rows of a table do: `funduscope doctor --fix` gives both one patient."""
+    """As contradicting rows of a table do."""
     rows = [Case("set/0", "set", "0", Path("0.jpg"), visit, Labels()) for visit in ("P1", "P2")]
     found = grouping.grouped([*rows, replace(rows[0], key="set/1", visit="P3")], [("set/0", "set/1")])
     assert len({case.visit for case in found}) == 2

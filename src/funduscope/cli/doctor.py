@@ -29,10 +29,6 @@ def doctor(
             metavar="RUN",
         ),
     ] = None,
-    fix: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="New folder for a repaired copy of labels, masks and folds.", metavar="FOLDER"),
-    ] = None,
     workers: Workers = 2,
     as_json: AsJson = False,
 ) -> int:
@@ -44,20 +40,12 @@ def doctor(
     import json
 
     from funduscope.cli.terminal import complain, doctor_lines, note_system_files, tracked
-    from funduscope.data.case import LabelError
     from funduscope.doctor.examine import check_data
-    from funduscope.doctor.repair import changes_file, check_place, repair
 
-    if fix is not None:
-        try:
-            check_place(data, fix, out)  # before minutes are spent
-        except LabelError as error:
-            raise typer.BadParameter(str(error), param_hint="--fix") from None
     note_system_files([data])
     report = check_data(data, models=model or (), workers=workers, progress=tracked)
     if out is not None:
         report.write(out, tracked)
-    changes = None if fix is None else repair(report, fix)  # before anything is printed, which a closed pipe would end
     if as_json:
         print(json.dumps(report.to_dict(), allow_nan=False))
     else:
@@ -65,9 +53,6 @@ def doctor(
             print(line)
         if out is not None:
             print(f"Every finding with its pictures: {out / 'doctor.html'}")
-    if fix is not None and changes is not None and not as_json:
-        then = f". To use them, copy the files of {fix} over the originals: paths in tables are as before"
-        print(f"{len(changes)} changes, each with its reason: {fix / changes_file(report)}{then if changes else ''}")
     if not report.photos:
         complain(f"no photo was found in {data}: expected JPEG, PNG, TIFF or DICOM files")
     return 1 if report.has_errors or not report.photos else 0

@@ -17,13 +17,12 @@ from funduscope.doctor.doctor_html import page
 from funduscope.doctor.finding import Finding, found, ordered
 from funduscope.doctor.inventory import take_inventory
 from funduscope.doctor.kinds import SEVERITIES
-from funduscope.doctor.label_rows import LabelRows, read_label_rows
+from funduscope.doctor.label_rows import read_label_rows
 from funduscope.doctor.labeled_photo import check_photos
 from funduscope.doctor.mask_checks import MaskChecks
-from funduscope.doctor.mask_files import MaskFile, read_outlines
+from funduscope.doctor.mask_files import read_outlines
 from funduscope.doctor.scan import Scan, take_scan
 from funduscope.doctor.wrong_eye import WrongEyeChecks
-from funduscope.duplicates.pairs import DuplicatePair
 from funduscope.duplicates.search import compare
 from funduscope.imaging.hidden_files import is_hidden
 from funduscope.progress import Progress, no_progress
@@ -34,19 +33,11 @@ PAGE, TABLE = "doctor.html", "doctor.json"
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """The findings of a data set, worst first, and what `repair` needs.
-
-    cases: what readers take of the data set; pairs: its duplicates, by the photos' names; label_rows, outlines: its
-    label files and masks.
-    """
+    """The findings of a data set, worst first."""
 
     data: Path
     scan: Scan
     findings: tuple[Finding, ...]
-    label_rows: LabelRows
-    outlines: tuple[MaskFile, ...]
-    cases: tuple[Case, ...] = ()
-    pairs: tuple[DuplicatePair, ...] = ()
 
     @property
     def photos(self) -> int:
@@ -118,7 +109,7 @@ def check_data(
     findings += check_photos(scan, label_rows, outlines, checks, progress)
     findings += split_checks.examine(scan, cases, pairs, label_rows)
     findings += label_noise.examine(scan, cases, loaded, pairs, progress)
-    return Report(data, scan, tuple(ordered(findings)), label_rows, tuple(outlines), tuple(cases), tuple(pairs))
+    return Report(data, scan, tuple(ordered(findings)))
 
 
 def read_cases(data: Path) -> tuple[list[Case], list[Finding]]:

@@ -41,7 +41,6 @@ class MaskFile:
 
     code: the structure, "" if neither name nor folder gives it. photo: None if there is none. folder_code: the
     structure that its folder is named after, "" if there is none. is_votes: whether it has experts' votes (60 each).
-    table: the label file and row that name it, None if none does.
     """
 
     file: Path
@@ -49,7 +48,6 @@ class MaskFile:
     photo: Path | None
     folder_code: str = ""
     is_votes: bool = False
-    table: tuple[Path, int] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +129,7 @@ def _of_tables(label_rows: LabelRows) -> Iterator[MaskFile]:
             for row in table.rows if role.startswith("mask_") else ():
                 for file in named_files(table.file, row.cells[role].text):
                     if file.is_file():
-                        yield MaskFile(file, role.removeprefix("mask_"), row.photo, table=(table.file, row.row))
+                        yield MaskFile(file, role.removeprefix("mask_"), row.photo)
 
 
 def _of_file(path: Path, inventory: Inventory, photos: PhotoIndex) -> MaskFile:
