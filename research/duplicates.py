@@ -30,10 +30,10 @@ from funduscope.doctor.inventory import take_inventory
 from funduscope.doctor.scan import take_scan
 from funduscope.duplicates.descriptor import describe
 from funduscope.duplicates.pairs import DuplicatePair
-from funduscope.duplicates.process_pool import run_jobs
 from funduscope.duplicates.search import compare
 from funduscope.duplicates.store import Store, StoredDescriptors
 from funduscope.imaging.photo import Photo
+from funduscope.process_pool import run_jobs
 
 SOURCES: Final = {
     "IDRiD B": "idrid/B. Disease Grading/",

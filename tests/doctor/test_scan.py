@@ -20,9 +20,9 @@ from PIL import Image
 from funduscope.doctor.inventory import take_inventory
 from funduscope.doctor.record import scan_photo
 from funduscope.doctor.scan import Scan, take_scan
-from funduscope.duplicates.process_pool import run_jobs
 from funduscope.duplicates.store import state_of
 from funduscope.i18n.errors import PhotoError
+from funduscope.process_pool import run_jobs
 from funduscope.testing.drawn_eyes import draw_eye
 
 PHOTOS = 6
@@ -208,7 +208,7 @@ def test_processes_calculate_in_one_thread_each(monkeypatch: pytest.MonkeyPatch)
 def test_processes_end_with_their_parent(folder: Path, tmp_path: Path) -> None:
     """A killed doctor leaves no process behind."""
     script = (
-        "import os, sys, time\nfrom funduscope.duplicates.process_pool import run_jobs\n"
+        "import os, sys, time\nfrom funduscope.process_pool import run_jobs\n"
         "results = run_jobs(os.path.basename, ['a'] * 3, 1)\n"
         "import multiprocessing\nnext(results)\n"
         "print(multiprocessing.active_children()[0].pid, flush=True)\ntime.sleep(600)\n"

@@ -14,8 +14,8 @@ from typing import Final
 
 from funduscope.batch.reader import ReadingSettings, run_reader
 from funduscope.batch.store import Result
-from funduscope.duplicates.process_pool import ignoring_interrupts
 from funduscope.i18n.errors import CodedError, code_and_sentence
+from funduscope.process_pool import ignoring_interrupts
 
 MAX_PHOTO_S: Final = 600
 """A process that has read one photo for so long is ended."""

@@ -12,11 +12,11 @@ from pathlib import Path
 from funduscope.data.case import Case
 from funduscope.data.prepare import default_cache
 from funduscope.duplicates.descriptor import describe
-from funduscope.duplicates.process_pool import run_jobs
 from funduscope.duplicates.search import FEW, compare
 from funduscope.duplicates.store import Store, StoredDescriptors, key_of, state_of
 from funduscope.i18n.errors import PhotoError
 from funduscope.imaging.photo import Photo
+from funduscope.process_pool import run_jobs
 from funduscope.progress import Progress, no_progress
 
 

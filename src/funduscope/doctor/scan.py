@@ -15,9 +15,9 @@ import numpy as np
 from funduscope.data.prepare import default_cache
 from funduscope.doctor.inventory import Inventory
 from funduscope.doctor.record import Record, ScannedPhoto, scan_photo
-from funduscope.duplicates.process_pool import run_jobs
 from funduscope.duplicates.store import State, Store, StoredDescriptors, key_of, state_of
 from funduscope.imaging.photo import Photo
+from funduscope.process_pool import run_jobs
 from funduscope.progress import Progress, no_progress
 
 _SCANNED_BY: Final = (

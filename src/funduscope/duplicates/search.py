@@ -19,9 +19,9 @@ import numpy as np
 
 from funduscope.duplicates.candidates import Candidate, candidates, steps
 from funduscope.duplicates.pairs import DuplicatePair, PairSearch, identical_pairs
-from funduscope.duplicates.process_pool import run_jobs
 from funduscope.duplicates.registration import Registration
 from funduscope.duplicates.store import Store, StoredDescriptors, key_of, pair_key
+from funduscope.process_pool import run_jobs
 from funduscope.progress import Progress, no_progress
 
 CHUNK: Final = 200

@@ -32,9 +32,9 @@ from accelerate import PartialState
 from torch import Tensor, nn
 
 from funduscope.capacity import TRAINING_BYTES, allowed_cores, core_count, worker_count
-from funduscope.duplicates.process_pool import end_with_parent, ignoring_interrupts
 from funduscope.freed_memory import NO_LIMIT, keep_freed_memory
 from funduscope.i18n.errors import SHARED_MEMORY, CodedError, machine_fault
+from funduscope.process_pool import end_with_parent, ignoring_interrupts
 from funduscope.progress import Progress, no_progress
 from funduscope.training import TrainingError
 

@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
-from funduscope.duplicates import process_pool
+from funduscope import process_pool
 
 SCRIPT = """
-from funduscope.duplicates.process_pool import run_jobs
+from funduscope.process_pool import run_jobs
 {guard}for job, result in run_jobs(abs, [-1, -2, -3], 1):
 {guard}    print(job, result)
 """
