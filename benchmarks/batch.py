@@ -31,8 +31,8 @@ from PIL import Image
 
 from funduscope.batch.reader import ReadingSettings
 from funduscope.batch.readers import Job, read_all
+from funduscope.batch.results import Result
 from funduscope.batch.run import BatchProgress, run_batch
-from funduscope.batch.store import Result
 from funduscope.imaging.find_photos import find_photos
 from funduscope.inference.loading import load
 from funduscope.testing.drawn_eyes import draw_eye
@@ -124,13 +124,14 @@ def results(photos: Path, count: int, given: int) -> None:
         print(f"| keep results | {seen[-1] - seen[0]:.1f} | {given / (seen[-1] - seen[0]):.0f} |")
         print(f"| write tables and page | {seconds - seen[-1]:.1f} | {given / (seconds - seen[-1]):.0f} |\n")
         print("| file | bytes a photo |\n|---|---|")
-        for file in sorted((Path(top) / "out").iterdir()):
-            print(f"| {file.name} | {file.stat().st_size / given:.1f} |")
+        for path in sorted((Path(top) / "out").iterdir()):
+            files = path.iterdir() if path.is_dir() else (path,)
+            print(f"| {path.name} | {sum(file.stat().st_size for file in files) / given:.1f} |")
 
 
 def _read(photos: Sequence[Path]) -> Iterator[tuple[str, list[Result]]]:
     jobs: list[Job] = [(path.name, partial(Path, path)) for path in photos]
-    return read_all(jobs, 2, ReadingSettings(), lambda _: False)
+    return read_all(jobs, 2, ReadingSettings())
 
 
 def memory(count: int) -> None:

@@ -136,10 +136,11 @@ def remove_unfinished(folder: Path, paths: Collection[Path] | None = None) -> No
 
 def remove_abandoned(folder: Path) -> None:
     """Removes what killed processes left in a folder that others write in, too: what is unfinished since a day."""
-    for left in folder.glob(f".*.{'[0-9a-f]' * 8}.partial"):
+    mark = "[0-9a-f]" * 8
+    for path in (*folder.glob(f".*.{mark}.partial"), *folder.glob(f".*.{mark}.earlier")):
         with suppress(OSError):  # another process may have removed it
-            if time.time() - left.stat().st_mtime > _DAY_S:
-                _remove(left)
+            if time.time() - path.stat().st_mtime > _DAY_S:
+                _remove(path)
 
 
 def read_json(path: Path, *keys: str) -> dict[str, Any]:

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
-from funduscope.batch.batch_html import PagePatients, page
+from funduscope.batch.batch_html import PagePatients, page, read_page_columns
+from funduscope.batch.columns import finding_columns
 from funduscope.batch.patients import patient_rows
 from funduscope.batch.photo_list import ListedPhoto
 from funduscope.batch.reader import ReadingSettings
-from funduscope.batch.store import Result, Store, StoredResult
+from funduscope.batch.results import Result, StoredResult
+from funduscope.batch.run import write_tables
+from funduscope.batch.store import Store
 from funduscope.cli.main import main
+
+NOTHING: dict[str, int] = dict.fromkeys(("given", "read", "refused", "failed"), 0)
 
 
 def test_the_page_names_patients_cameras_failures_and_the_least_certain(
@@ -36,7 +45,8 @@ def test_the_page_names_patients_cameras_failures_and_the_least_certain(
     text = (out / "batch.html").read_text()
     assert all(word in text for word in ("Anna", "Camera 1", "2026-01-03", "E_NOT_FOUND", "a &lt;b&gt;.png"))
     assert "a <b>" not in text
-    assert not [path for path in out.iterdir() if b"do-not-copy" in path.read_bytes()]
+    assert not [path for path in out.iterdir() if path.is_file() and b"do-not-copy" in path.read_bytes()]
+    assert "do-not-copy" not in str(pq.read_table(out / "shards").to_pylist())
 
 
 def test_every_eye_that_cannot_be_read_is_listed_first_with_the_reason(tmp_path: Path) -> None:
@@ -47,12 +57,36 @@ def test_every_eye_that_cannot_be_read_is_listed_first_with_the_reason(tmp_path:
     ]
     patients = PagePatients()
     assert len(list(patients.noting(patient_rows(photos)))) == 30
-    with closing(Store(tmp_path, {})) as store:
-        counts = {"given": 30, "read": 0, "refused": 30, "failed": 0}
-        text = page(store, counts, {"name": "m", "version": "1", "sha256": "0" * 64}, patients)
+    counts = {"given": 30, "read": 0, "refused": 30, "failed": 0}
+    text = page_of(tmp_path, [], counts, patients)
     to_retake = text.partition("Take these photos again now")[2].partition("Who must be seen first")[0]
     assert [f"P{number:02}" in to_retake for number in range(30)] == [True] * 30
     assert to_retake.count("It is dark.") == 30
+
+
+def page_of(
+    folder: Path,
+    photos: Sequence[tuple[ListedPhoto, *tuple[Result, ...]]],
+    counts: Mapping[str, int] = NOTHING,
+    patients: PagePatients | None = None,
+    files: str = "",
+) -> str:
+    """The page of these photos, each with the results of its frames."""
+    with closing(Store(folder, {})) as store:
+        store.update(photo for photo, *_ in photos)
+        for photo, *results in photos:
+            store.put(photo.place, results)
+        card: Any = SimpleNamespace(structures=(), witnesses=False)
+        write_tables(store, folder, finding_columns(card, ()), ())
+        findings = read_page_columns(folder / "findings.parquet")
+        model = {"name": "m", "version": "1", "sha256": "0" * 64}
+        return page(store, findings, counts, model, patients or PagePatients(), files)
+
+
+def _of_two_frames(place: str, patient: str, content: str) -> tuple[ListedPhoto, Result, Result]:
+    """Two equal frames of a file. content: a digit, equal in equal files."""
+    result = Result(place, "read", found={"photo": {"sha256": content * 64}})
+    return ListedPhoto(place, "1", known={"patient": patient}), result, result
 
 
 def _read(number: int, camera: str, date: str, brightness: float, distance: float) -> tuple[ListedPhoto, Result]:
@@ -80,12 +114,7 @@ def test_the_page_counts_refusals_shows_drift_and_names_the_hundred_least_certai
     refused = Result("dark.jpg", "refused", found={"gradable": {"reasons": [{"code": "TOO_DARK"}]}}, measures={})
     photos.append((ListedPhoto("dark.jpg", "1", known={"camera": "New", "date": "2026-01-03"}), refused))
     photos.append((ListedPhoto("cut.jpg", "1"), Result("cut.jpg", "failed", "E_TRUNCATED", "cut")))
-    with closing(Store(tmp_path, {})) as store:
-        store.update(one for one, _ in photos)
-        for one, result in photos:
-            store.put(one.place, [result])
-        counts = {"given": 112, "read": 110, "refused": 1, "failed": 1}
-        text = page(store, counts, {"name": "m", "version": "1", "sha256": "0" * 64}, PagePatients(), "files")
+    text = page_of(tmp_path, photos, {"given": 112, "read": 110, "refused": 1, "failed": 1}, files="files")
     assert "The same file" not in text
     assert _row(text, "Old", "2026-01-02")[:5] == ["60", "0 %", "0 %", "1", "100"]
     assert _row(text, "Old", "2026-01-03")[:5] == ["50", "0 %", "100 %", "3", "50"]
@@ -101,12 +130,7 @@ def test_the_page_counts_refusals_shows_drift_and_names_the_hundred_least_certai
 def test_of_many_days_the_latest_are_shown_and_the_page_says_so(tmp_path: Path) -> None:
     days = [f"{year}-{month:02}-{day:02}" for year in (2025, 2026) for month in range(1, 10) for day in range(1, 16)]
     photos = [_read(number, camera, day, 100, 1.0) for number, (camera, day) in enumerate(product("AB", days))]
-    with closing(Store(tmp_path, {})) as store:
-        store.update(one for one, _ in photos)
-        for one, result in photos:
-            store.put(one.place, [result])
-        counts = {"given": len(photos), "read": len(photos), "refused": 0, "failed": 0}
-        text = page(store, counts, {"name": "m", "version": "1", "sha256": "0" * 64}, PagePatients())
+    text = page_of(tmp_path, photos, {"given": len(photos), "read": len(photos), "refused": 0, "failed": 0})
     assert "The latest days alone, 400 rows" in text
     for camera in "AB":
         assert _row(text, camera, days[-1])[0] == "1"
@@ -116,12 +140,8 @@ def test_of_many_days_the_latest_are_shown_and_the_page_says_so(tmp_path: Path) 
 def test_a_file_in_several_places_is_named_those_of_several_patients_first(tmp_path: Path) -> None:
     names = {"a.jpg": ("anna", "1"), "b.jpg": ("anna", "1"), "c.jpg": ("bert", "2"), "d.jpg": ("carl", "2")}
     names |= {"e.jpg": ("carl", "3"), "f.jpg": ("anna", "1")}
-    with closing(Store(tmp_path, {})) as store:
-        store.update(ListedPhoto(place, "1", known={"patient": patient}) for place, (patient, _) in names.items())
-        for place, (_, content) in names.items():
-            store.put(place, [Result(place, "read", found={"photo": {"sha256": content * 64}})] * 2)  # of two frames
-        counts = dict.fromkeys(("given", "read", "refused", "failed"), 0)
-        text = page(store, counts, {"name": "m", "version": "1", "sha256": "0" * 64}, PagePatients())
+    photos = [_of_two_frames(place, patient, content) for place, (patient, content) in names.items()]
+    text = page_of(tmp_path, photos)
     assert _row(text, "2", "2") == ["c.jpg", "d.jpg"]
     assert _row(text, "3", "1") == ["a.jpg", "f.jpg"]
     assert text.index(">d.jpg<") < text.index(">f.jpg<")
@@ -130,10 +150,5 @@ def test_a_file_in_several_places_is_named_those_of_several_patients_first(tmp_p
 
 def test_a_file_in_several_places_without_patients_is_of_as_many_as_places(tmp_path: Path) -> None:
     names = {"a.jpg": "", "b.jpg": "", "c.jpg": "anna", "d.jpg": "anna"}
-    with closing(Store(tmp_path, {})) as store:
-        store.update(ListedPhoto(place, "1", known={"patient": patient}) for place, patient in names.items())
-        for place in names:
-            store.put(place, [Result(place, "read", found={"photo": {"sha256": "1" * 64}})] * 2)  # of two frames
-        counts = dict.fromkeys(("given", "read", "refused", "failed"), 0)
-        text = page(store, counts, {"name": "m", "version": "1", "sha256": "0" * 64}, PagePatients())
+    text = page_of(tmp_path, [_of_two_frames(place, patient, "1") for place, patient in names.items()])
     assert _row(text, "4", "3") == ["a.jpg", "d.jpg"]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from funduscope.batch import columns
-from funduscope.batch.store import StoredResult
+from funduscope.batch.results import StoredResult
 from funduscope.report.write import findings_schema
 from funduscope.vocabulary import LESIONS, PhotoTask
 

@@ -17,7 +17,7 @@ import psutil
 import pytest
 from tests.batch.test_run import tables
 
-from funduscope.batch import store
+from funduscope.batch import readers, store
 from funduscope.batch.reader import ReadingSettings
 from funduscope.batch.run import run_batch
 
@@ -29,8 +29,8 @@ KILLED = [("worker", "parent"), ("everything",)] * 3
 
 def read(source: Path, out: Path, reading: ReadingSettings, pipe: Connection) -> None:
     """A run, in a process of its own, that tells of each photo. What was read is on the disk at once."""
-    store._COMMIT_S = 0.0
-    store.TRIES = 100  # no photo is to blame here
+    store.SHARD_S = 0.0
+    readers.TRIES = 100  # no photo is to blame here
     run_batch(source, out, reading, processes=2, progress=lambda now: pipe.send(now.total))
 
 
@@ -49,7 +49,7 @@ def test_killed_at_nine_moments_it_goes_on_to_the_same_tables(
     CONTEXT.set_forkserver_preload([__name__])
     waiting = [disturb(many, tmp_path / "out", reading, rng, victims) for victims in KILLED]
     assert len(set(waiting)) > 3, "each run continues where the one before was killed"
-    monkeypatch.setattr(store, "TRIES", 100)
+    monkeypatch.setattr(readers, "TRIES", 100)
     run = run_batch(many, tmp_path / "out", reading, processes=2)
     assert run["photos"] == {"given": EYES + 1, "read": EYES, "refused": 0, "failed": 1}
     assert tables(tmp_path / "out") == tables(tmp_path / "whole")

@@ -10,7 +10,7 @@ import pytest
 
 from funduscope.batch.columns import side_conflict
 from funduscope.batch.patients import patient_rows, sorting_key
-from funduscope.batch.store import StoredResult
+from funduscope.batch.results import StoredResult
 
 
 def photo(

@@ -362,7 +362,7 @@ def test_a_name_as_large_as_the_memory_is_not_read(tmp_path: Path, kind: int) ->
     with tarfile.open(tmp_path / "year.tar.gz", "w:gz", format=kind) as archive:
         archive.addfile(tarfile.TarInfo("n" * 30_000_000 + ".jpg"))
     tracemalloc.start()
-    with pytest.raises(CodedError, match="30,000,0"):
+    with pytest.raises(CodedError, match="headers of more than"):
         list(open_list(tmp_path / "year.tar.gz"))
     assert tracemalloc.get_traced_memory()[1] < 10_000_000
     tracemalloc.stop()
@@ -441,11 +441,10 @@ def test_a_list_of_holes_without_end_is_not_read(tmp_path: Path) -> None:
         info.size = len(holes)
         archive.addfile(info, io.BytesIO(holes))
     tracemalloc.start()
-    (only,) = open_list(tmp_path / "year.tar.gz")
+    with pytest.raises(CodedError, match="headers of more than"):
+        list(open_list(tmp_path / "year.tar.gz"))
     assert tracemalloc.get_traced_memory()[1] < 5_000_000
     tracemalloc.stop()
-    assert only.problem is not None
-    assert "holes" in only.problem[1]
 
 
 @pytest.mark.skipif(shutil.which("tar") is None, reason="needs tar")

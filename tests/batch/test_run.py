@@ -9,7 +9,6 @@ import multiprocessing
 import os
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 import tarfile
@@ -26,11 +25,12 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from funduscope.batch.photo_list import FolderPhotos, ListedPhoto
+from funduscope.batch.photo_list import FolderPhotos, open_list
 from funduscope.batch.reader import ReadingSettings, run_reader
 from funduscope.batch.readers import _answering, read_all
-from funduscope.batch.run import _check_model, run_batch
-from funduscope.batch.store import Result, Store
+from funduscope.batch.results import Result
+from funduscope.batch.run import BatchProgress, _check_model, run_batch
+from funduscope.batch.store import Store
 from funduscope.i18n.errors import CodedError
 from funduscope.inference.loading import load
 from funduscope.report.write import to_json
@@ -172,11 +172,21 @@ def test_a_table_s_column_is_copied_where_it_is_named(eyes: Path, reading: Readi
         assert "ward" not in row
 
 
-def test_two_at_once_are_refused(eyes: Path, reading: ReadingSettings, tmp_path: Path) -> None:
-    store = Store(tmp_path, {"any": 1})
-    with pytest.raises(CodedError, match="another process"):
-        run_batch(eyes, tmp_path, reading)
-    store.close()
+def test_two_at_once_end_in_the_same_tables(
+    undisturbed: Path, eyes: Path, reading: ReadingSettings, tmp_path: Path
+) -> None:
+    """The second begins and ends while the first reads; each reads every photo that no shard has yet."""
+    photos_of_second = []
+
+    def begin_second(now: BatchProgress) -> None:
+        if now.done == 1:
+            run_batch(eyes, tmp_path, reading, progress=lambda now: photos_of_second.append(now.total))
+
+    run_batch(eyes, tmp_path, reading, progress=begin_second)
+    assert len(photos_of_second) == 6
+    assert tables(tmp_path) == tables(undisturbed)
+    run_batch(eyes, tmp_path, reading, progress=lambda _: pytest.fail("a photo is read a third time"))
+    assert tables(tmp_path) == tables(undisturbed)
 
 
 @pytest.mark.parametrize("processes", [1, 2])
@@ -202,7 +212,9 @@ def test_files_of_a_photo_that_is_gone_go_with_it(eyes: Path, reading: ReadingSe
     written = replace(reading, files=out / "files")
     run_batch(source, out, written)
     of = {row["place"]: out / row["files"] for row in pq.read_table(out / "findings.parquet").to_pylist()}
-    (of["eye0.png"].parent / ".eye0.12ab.partial").mkdir()
+    unfinished = of["eye0.png"].parent / ".eye0.0123abcd.partial"
+    unfinished.mkdir()
+    os.utime(unfinished, (0, 0))
     (of["eye1.png"].parent / "notes").mkdir()
     (source / "eye0.png").unlink()
     (source / "eye1.png").write_bytes(b"no photo")
@@ -309,25 +321,22 @@ def test_a_photo_whose_process_dies_is_tried_once_more(
 
     jobs = [("eye0.png", lambda: eyes / "first" / "eye0.png"), ("eye1.png", deadly)]
     jobs += [("eye2.png", lambda: eyes / "first" / "eye2.png")]
-    tries: dict[str, int] = {}
-
-    def may_retry(place: str) -> bool:
-        tries[place] = tries.get(place, 0) + 1
-        return tries[place] < 2
-
-    states = {place: results[0].state for place, results in read_all(jobs, 1, reading, may_retry)}
+    states = {place: results[0].state for place, results in read_all(jobs, 1, reading)}
     assert states == {"eye0.png": "read", "eye1.png": "read" if deaths == 1 else "failed", "eye2.png": "read"}
 
 
-def test_a_process_that_dies_while_it_waits_costs_no_photo_a_try(eyes: Path, reading: ReadingSettings) -> None:
+def test_a_process_that_dies_while_it_waits_costs_no_photo_a_try(
+    eyes: Path, reading: ReadingSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     jobs = [(f"eye{n}.png", partial(Path, eyes / "first" / f"eye{n}.png")) for n in range(2)]
-    tried, states = [], {}
-    for place, results in read_all(jobs, 1, reading, lambda place: bool(tried.append(place))):
+    monkeypatch.setattr("funduscope.batch.readers.TRIES", 1)
+    states = {}
+    for place, results in read_all(jobs, 1, reading):
         states[place] = results[0].state
         for child in multiprocessing.active_children():
             child.kill()
             child.join()
-    assert (states, tried) == ({"eye0.png": "read", "eye1.png": "read"}, [])
+    assert states == {"eye0.png": "read", "eye1.png": "read"}
 
 
 class Pipe:
@@ -360,7 +369,7 @@ def test_a_disk_that_refuses_a_photo_s_files_ends_the_batch_and_no_photo_is_call
     assert answer[0] == "E_DISK" if is_fault else (answer[0].state, answer[0].code) == ("read", "E_CONFIG")
     monkeypatch.setattr("funduscope.batch.readers._Reader", lambda _: Answering(("E_DISK", "full")))
     with pytest.raises(CodedError, match="full") as caught:
-        list(read_all([("eye0.png", lambda: eyes)], 1, reading, lambda _: True))
+        list(read_all([("eye0.png", lambda: eyes)], 1, reading))
     assert caught.value.code == "E_DISK"
 
 
@@ -386,8 +395,10 @@ def test_what_failed_by_a_fault_of_the_machine_is_read_again(
 ) -> None:
     out = tmp_path / "out"
     shutil.copytree(undisturbed, out)
-    with closing(sqlite3.connect(out / "batch.sqlite")) as file, file:
-        file.execute("update results set state = 'failed', code = 'E_MEMORY' where place = 'first/eye1.png'")
+    settings = json.loads((out / "run.json").read_text())["settings"]
+    with closing(Store(out, settings)) as store:
+        store.update(open_list(eyes))
+        store.put("first/eye1.png", [Result("eye1.png", "failed", "E_MEMORY", "no memory")])
     seen = []
     run_batch(eyes, out, reading, progress=seen.append)
     assert [one.total for one in seen] == [1]
@@ -439,9 +450,7 @@ def test_a_model_that_cannot_be_loaded_ends_the_batch(eyes: Path, reading: Readi
     bad = tmp_path / "bad.onnx"
     bad.write_bytes(b"no model")
     with pytest.raises(CodedError, match="model"):
-        list(
-            read_all([("eye", lambda: eyes / "first" / "eye0.png")], 1, replace(reading, model=(bad,)), lambda _: True)
-        )
+        list(read_all([("eye", lambda: eyes / "first" / "eye0.png")], 1, replace(reading, model=(bad,))))
 
 
 def test_killed_it_goes_on_to_the_same_tables(
@@ -464,15 +473,6 @@ def killed_and_finished(
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert "given" in done.stdout, done.stderr
     return tables(out)
-
-
-def test_a_start_that_took_no_photo_does_not_bind_the_next_one(tmp_path: Path) -> None:
-    """It was killed, say, before the first photo was listed."""
-    Store(tmp_path, {"columns": ["age", "nope"]})._file.close()
-    with closing(Store(tmp_path, {"columns": ["age"]})) as store:
-        assert store.update([ListedPhoto("eye.jpg", "1")]) == 1
-    with sqlite3.connect(tmp_path / "batch.sqlite") as file:
-        assert file.execute("select value from settings").fetchall() == [('["age"]',)]
 
 
 def test_an_answer_of_another_model_ends_the_batch() -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from funduscope.batch.photo_list import ListedPhoto
-from funduscope.batch.store import Result, Store
+from funduscope.batch.results import Result
+from funduscope.batch.store import Store
 from funduscope.i18n.errors import CodedError
 
 PROBLEM = "E_FORMAT", "the entry's name leads out of the archive: it is not opened"
@@ -47,7 +48,7 @@ def test_an_empty_list_takes_nothing_away(tmp_path: Path) -> None:
     with closing(Store(tmp_path, {})) as store:
         store.update([ListedPhoto("eye.jpg", "1")])
         store.put("eye.jpg", [Result("eye.jpg", "read")])
-        store.commit()
+        store.flush()
         with pytest.raises(CodedError, match="is their disk there") as caught:
             store.update([])
         assert caught.value.code == "E_NOT_FOUND"
@@ -60,7 +61,7 @@ def test_the_next_months_photos_do_not_replace_those_of_a_number_that_both_have(
         store.update([ListedPhoto("IMG_1.jpg", "1"), ListedPhoto("IMG_2.jpg", "1")])
         for place in ("IMG_1.jpg", "IMG_2.jpg"):
             store.put(place, [Result(place, "read")])
-        store.commit()
+        store.flush()
         with pytest.raises(CodedError, match="name another folder"):
             store.update([ListedPhoto("IMG_2.jpg", "2"), ListedPhoto("IMG_3.jpg", "2")])
         assert [one.place for one in store.results()] == ["IMG_1.jpg", "IMG_2.jpg"]
@@ -74,7 +75,7 @@ def test_a_table_whose_photos_are_away_takes_no_result_away(tmp_path: Path) -> N
         store.update([ListedPhoto("1.jpg", "9 1"), ListedPhoto("2.jpg", "8 1"), never])
         for place in ("1.jpg", "2.jpg"):
             store.put(place, [Result(place, "read")])
-        store.commit()
+        store.flush()
         with pytest.raises(CodedError, match="is their disk there") as caught:
             store.update([ListedPhoto("1.jpg", ""), ListedPhoto("2.jpg", ""), never])
         assert caught.value.code == "E_NOT_FOUND"
@@ -96,12 +97,13 @@ def test_a_refused_list_changes_nothing_however_long_it_takes(tmp_path: Path, mo
     with closing(Store(tmp_path, {})) as store:
         store.update([ListedPhoto("eye.jpg", "1")])
         store.put("eye.jpg", [Result("eye.jpg", "read")])
-        store.commit()
-    monkeypatch.setattr("funduscope.batch.store._COMMIT_S", -1.0)  # as if each photo took more than a second to list
+        store.flush()
+    monkeypatch.setattr("funduscope.batch.store.SHARD_S", -1.0)  # as if each photo took more than a second to list
     for _ in range(2):
         with closing(Store(tmp_path, {})) as store, pytest.raises(CodedError, match="name another folder"):
             store.update(other)
     with closing(Store(tmp_path, {})) as store:
+        assert store.update([ListedPhoto("eye.jpg", "1")]) == 0
         assert [one.place for one in store.results()] == ["eye.jpg"]
 
 

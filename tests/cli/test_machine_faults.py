@@ -322,11 +322,10 @@ def test_too_many_open_files_are_a_sentence_with_a_remedy() -> None:
     [
         ("folds", "set FUNDUSCOPE_CACHE to a folder on this machine's own disk"),
         ("doctor", "set FUNDUSCOPE_CACHE to a folder on this machine's own disk"),
-        ("batch", "name a folder on this machine's own disk"),
     ],
 )
 def test_a_disk_without_locks_is_one_sentence_at_once(
-    command: Command, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str, remedy: str
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str, remedy: str
 ) -> None:
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
@@ -338,7 +337,6 @@ def test_a_disk_without_locks_is_one_sentence_at_once(
     arguments: dict[str, list[object]] = {
         "folds": ["folds", data, "--out", out / "folds.csv"],
         "doctor": ["doctor", data, "--out", out],
-        "batch": ["batch", data, "--model", tiny, "--out", out],
     }
 
     code, _, err = command(*arguments[verb])

@@ -16,6 +16,7 @@ import collections
 import contextlib
 import multiprocessing
 import re
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -110,9 +111,9 @@ def _read_photo_archive(data: bytes, folder: Path) -> None:
 @contextlib.contextmanager
 def _store(folder: Path) -> Iterator[Store]:
     """What a batch keeps of its photos, of this input alone."""
-    from funduscope.batch.store import FILE, Store
+    from funduscope.batch.store import SHARDS, Store
 
-    (folder / FILE).unlink(missing_ok=True)
+    shutil.rmtree(folder / SHARDS, ignore_errors=True)
     with contextlib.closing(Store(folder, {})) as store:
         yield store
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import IO, Any, Final, Self
+from typing import IO, Final, cast
 
 from funduscope.i18n.errors import CodedError
 from funduscope.imaging.find_photos import DICOM_INDEX, START_BYTES, SUFFIXES, begins_like_photo
@@ -33,7 +33,7 @@ TOTAL_VARIABLE: Final = "FUNDUSCOPE_MAX_ARCHIVE_GB"
 MAX_TOTAL_GB: Final = 1000
 
 MAX_HEADER_BYTES: Final = 64_000
-"""Size of a long name or other header of a tar, which is read whole before its entry is seen."""
+"""Of a tar's entry: the long name and other headers, which are read whole before the entry is seen."""
 
 _SMALL_BYTES: Final = 1_000_000
 _EXPLAINED: Final = (zipfile.BadZipFile, tarfile.TarError)
@@ -48,7 +48,7 @@ Listed = tuple["ArchiveEntry", Problem | None, bool]
 """An entry, why it must not be opened, and whether it is a photo."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ArchiveEntry:
     """A file in an archive. start: in a tar, the place of its bytes; in a zip, of its header. version: another one
     once the file has changed, whatever was added before it."""
@@ -90,7 +90,7 @@ class Archive:
         self.path = path
         self._is_zip = path.suffix.lower() == ".zip"
         self._open: zipfile.ZipFile | IO[bytes] | None = None
-        self._zipped: dict[tuple[str, int], zipfile.ZipInfo] = {}
+        self._zipped: dict[int, zipfile.ZipInfo] = {}
 
     def entries(self) -> Iterator[tuple[ArchiveEntry, Problem | None]]:
         """Yields each entry that is a photo by its suffix or first bytes, and each possible photo that is refused, with
@@ -138,10 +138,10 @@ class Archive:
         if self._open is None:
             self._open = zipfile.ZipFile(self.path) if self._is_zip else _unpacked(self.path)
             if isinstance(self._open, zipfile.ZipFile):
-                self._zipped = {(info.filename, info.header_offset): info for info in self._open.infolist()}
+                self._zipped = {info.header_offset: info for info in self._open.infolist()}
         if isinstance(self._open, zipfile.ZipFile):
             # not by its name, which stands for the last entry that has it
-            with self._open.open(self._zipped[entry.name, entry.start]) as packed:
+            with self._open.open(self._zipped[entry.start]) as packed:
                 return packed.read(entry.size_bytes + 1)
         self._open.seek(entry.start)
         return self._open.read(entry.size_bytes)
@@ -196,59 +196,55 @@ def _zip_entries(archive: Path) -> Iterator[Listed]:
             yield entry, problem, is_photo
 
 
-class _SmallHeaders(tarfile.TarInfo):
-    """Headers of a tar, none of them large, damaged or cut off."""
+class _TarHeaders:
+    """The bytes of a tar for `tarfile`, which reads the headers of an entry into memory, however long they are."""
 
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        """See tarfile."""
-        try:
-            info = super().frombuf(buf, encoding, errors)
-        except tarfile.HeaderError as error:
-            if len(buf) == tarfile.BLOCKSIZE and not any(buf):
-                raise  # the mark of the end
-            # Otherwise tarfile takes a damaged header, or a cut one, for the end, and what follows is missed.
-            raise tarfile.ReadError(f"a header is damaged or cut off ({error})") from error
-        kinds = tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE
-        if info.type in (*kinds, tarfile.SOLARIS_XHDTYPE) and info.size > MAX_HEADER_BYTES:
-            raise tarfile.ReadError(f"a header of {info.size:,} bytes; expected at most {MAX_HEADER_BYTES:,}")
-        return info
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._entry_bytes = 0
+        self.last_block = b""
 
-    # Of a file with holes tarfile keeps the list of its parts, which may be of any length. Such an entry is refused:
-    # here the list is passed over.
+    def begin_entry(self) -> None:
+        self._entry_bytes = 0
 
-    def _proc_sparse(self, file: Any) -> tarfile.TarInfo:
-        _, goes_on, size = self._sparse_structs  # type: ignore[attr-defined]
-        while goes_on:
-            block = file.fileobj.read(tarfile.BLOCKSIZE)
-            if len(block) < tarfile.BLOCKSIZE:
-                raise tarfile.ReadError("a header is cut off")
-            goes_on = bool(block[504])
-        self.sparse = []  # type: ignore[attr-defined] # enough to refuse it
-        self.offset_data = file.fileobj.tell()
-        file.offset = self.offset_data + -(-self.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-        self.size = size
-        return self
+    def read(self, size: int) -> bytes:
+        self._entry_bytes += size
+        if self._entry_bytes > MAX_HEADER_BYTES:
+            raise tarfile.ReadError(f"an entry has headers of more than {MAX_HEADER_BYTES:,} bytes")
+        self.last_block = self._file.read(size)
+        return self.last_block
 
-    def _proc_gnusparse_10(self, entry: tarfile.TarInfo, _headers: object, _file: tarfile.TarFile) -> None:
-        entry.sparse = []  # type: ignore[attr-defined]
+    def seek(self, position: int) -> int:
+        return self._file.seek(position)
+
+    def tell(self) -> int:
+        return self._file.tell()
 
 
 def _tar_entries(archive: Path) -> Iterator[Listed]:
-    # tarfile itself would unpack without a limit, and take the first of several packed streams for all.
-    with _unpacked(archive) as unpacked, tarfile.open(fileobj=unpacked, mode="r|", tarinfo=_SmallHeaders) as file:
-        for info in file:
-            file.members = []  # pyright: ignore[reportAttributeAccessIssue] # the list would grow with the archive
-            if info.size < 0:
-                raise tarfile.ReadError("an entry has fewer than no bytes")
-            if info.isdir():
-                continue
-            problem = _unsafe(info.name, not info.isreg())
-            if problem is None and info.sparse is not None:  # its bytes are not in one piece
-                problem = "E_FORMAT", "the entry is stored with holes: create the archive without --sparse"
-            is_photo = problem is None and _is_photo(info.name, partial(file.extractfile, info))
-            entry = ArchiveEntry(info.name, info.offset_data, info.size, f"{info.size} {info.mtime}")
-            yield entry, problem, is_photo
+    with _unpacked(archive) as unpacked:
+        headers = _TarHeaders(unpacked)
+        with tarfile.open(fileobj=cast(IO[bytes], headers), mode="r:") as tar:
+            while (info := tar.next()) is not None:
+                if info.size < 0:
+                    raise tarfile.ReadError("an entry has fewer than no bytes")
+                if not info.isdir():
+                    yield _tar_entry(tar, info)
+                tar.members.clear()  # pyright: ignore[reportAttributeAccessIssue] # it would grow with the archive
+                headers.begin_entry()
+
+            # tarfile takes a damaged header, and one that is cut off, for the end; that is a block of zeros.
+            if len(headers.last_block) < tarfile.BLOCKSIZE or any(headers.last_block):
+                raise tarfile.ReadError("a header is damaged or cut off")
+
+
+def _tar_entry(tar: tarfile.TarFile, info: tarfile.TarInfo) -> Listed:
+    problem = _unsafe(info.name, is_link=not info.isreg())
+    if problem is None and info.issparse():  # its bytes are not in one piece
+        problem = "E_FORMAT", "the entry is stored with holes: create the archive without --sparse"
+    is_photo = problem is None and _is_photo(info.name, partial(tar.extractfile, info))
+    entry = ArchiveEntry(info.name, info.offset_data, info.size, f"{info.size} {info.mtime}")
+    return entry, problem, is_photo
 
 
 def _unsafe(name: str, is_link: bool) -> Problem | None:

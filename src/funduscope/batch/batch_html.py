@@ -3,11 +3,17 @@ answers are least certain."""
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from funduscope.batch.columns import files_place
 from funduscope.batch.reader import MEASURES
@@ -29,8 +35,10 @@ MAX_GROUPS: Final = 400
 MAX_TWICE: Final = 50
 """Rows of the table of photos that stand in several places."""
 
-_FOUND: Final = "json_extract(found, '$.{}')"
-
+_PAGE_COLUMNS: Final = (
+    *("place", "patient", "camera", "date", "state", "sha256", "reasons", "grade", "dme", "urgency"),
+    *("training_distance", "training_percentile", *MEASURES),
+)
 
 MEANINGS: Final = (
     ("Distance", "from the training photos; 1 is that of a usual one"),
@@ -66,8 +74,15 @@ class PagePatients:
             yield row
 
 
+def read_page_columns(path: Path) -> pa.Table:
+    """What the page needs of findings.parquet."""
+    with path.open("rb") as file:  # PyArrow by itself takes no name that is not UTF-8
+        return pq.read_table(file, columns=list(_PAGE_COLUMNS))
+
+
 def page(
     store: Store,
+    findings: pa.Table,
     counts: Mapping[str, int],
     model: Mapping[str, str],
     patients: PagePatients,
@@ -75,10 +90,12 @@ def page(
 ) -> str:
     """The page as text of one self-contained HTML file, the same for the same results.
 
-    counts: photos given, read, refused and failed. model: its name, version and sha256. files: the folder of photos'
-    reports, next to the page, to which photos are linked.
+    findings: of `read_page_columns`. counts: photos given, read, refused and failed. model: its name, version and
+    sha256. files: the folder of photos' reports, next to the page, to which photos are linked.
     """
-    drift = list(_drift(store))
+    read = findings.filter(pc.field("state") == "read")
+    refused = findings.filter(pc.field("state") == "refused")
+    drift = _drift(findings)
     unread = [eye | {"link": _link(files, *eye["report"])} for eye in patients.unread]
     first = [row | {"link": _link(files, *row["decided"]) if row["decided"] else ""} for row in patients.first]
     values = {
@@ -88,18 +105,18 @@ def page(
         "patient_counts": [(state, patients.counts[state]) for state in STATES if patients.counts[state]],
         "to_retake": [eye for eye in unread if eye["state"] == "retake"],
         "to_examine": [eye for eye in unread if eye["state"] == "examine"],
-        "grades": _shares(store, "predicted_grade", GRADES),
-        "risks": _shares(store, "dme.risk", DME_RISKS),
-        "urgencies": _counted(store, _FOUND.format("advice.urgency"), "state = 'read'"),
-        "cameras": _counted(store, "camera"),
-        "refusals": _counted(store, _FOUND.format("gradable.reasons[0].code"), "state = 'refused'"),
-        "failures": _counted(store, "code", "state = 'failed'"),
+        "grades": _classes(read["grade"], GRADES),
+        "risks": _classes(read["dme"], DME_RISKS),
+        "urgencies": _most_frequent(Counter(read["urgency"].to_pylist())),
+        "cameras": _most_frequent(Counter((photo.known or {}).get("camera") for photo, _, _ in store.outcomes())),
+        "refusals": _most_frequent(Counter(codes.partition(" ")[0] for codes in refused["reasons"].to_pylist())),
+        "failures": _most_frequent(Counter(code for _, state, code in store.outcomes() if state == "failed")),
         "measures": MEASURES,
         "meanings": MEANINGS,
-        "drift": sorted(drift[:MAX_GROUPS], key=lambda group: (group["camera"] or "", group["date"] or "")),
+        "drift": sorted(drift[:MAX_GROUPS], key=lambda group: (group["camera"], group["date"])),
         "most_drift": MAX_GROUPS if len(drift) > MAX_GROUPS else None,
-        "twice": list(_twice(store)),
-        "unsure": list(_least_certain(store, files)),
+        "twice": _twice(findings),
+        "unsure": _least_certain(store, files),
     }
     return render("batch/page/page.html.j2", values, style="batch/page/page.css")
 
@@ -110,58 +127,72 @@ def _link(files: str, place: str | None, name: str, code: str | None) -> str:
     return "" if folder is None else quote(f"{folder}/report.html")
 
 
-def _shares(store: Store, path: str, names: Sequence[str]) -> list[tuple[str, int]]:
-    """By the name of each class the photos that were read and have it."""
-    found = dict(_counted(store, _FOUND.format(path), "state = 'read'"))
-    return [(f"{at}: {name}", found.get(at, 0)) for at, name in enumerate(names)]
+def _classes(column: pa.ChunkedArray, names: Sequence[str]) -> list[tuple[str, int]]:
+    """How many photos have each class, by its name."""
+    counts = Counter(column.to_pylist())
+    return [(f"{index}: {name}", counts[index]) for index, name in enumerate(names)]
 
 
-def _counted(store: Store, expression: str, where: str = "1") -> list[tuple[Any, int]]:
-    """The values of an SQL expression and how many results have each, the most frequent first."""
-    query = (
-        f"select {expression} as value, count(*) from photos join results using (place) where {where} "
-        "group by value order by 2 desc, value"
-    )
-    return [(value, count) for value, count in store.select(query) if value not in (None, "")]
+def _most_frequent(counts: Mapping[str | None, int]) -> list[tuple[str, int]]:
+    """Texts and how often each occurs, the most frequent first; without the empty text."""
+    pairs = [(text, count) for text, count in counts.items() if text]
+    return sorted(pairs, key=lambda pair: (-pair[1], pair[0]))
 
 
-def _drift(store: Store) -> Iterator[dict[str, Any]]:
+def _drift(findings: pa.Table) -> list[dict[str, Any]]:
     """By camera and day: photos, shares refused and unlike the training photos, means of measures and distance.
 
     The latest days first; one more than are shown, where there are more.
     """
-    means = ", ".join(f"avg(json_extract(measures, '$.{name}'))" for name in MEASURES)
-    distance, percentile = (_FOUND.format(f"training_distance.{name}") for name in ("value", "percentile"))
-    query = (
-        "select camera, substr(date, 1, 10) as day, count(*), avg(state = 'refused'), "
-        f"avg({percentile} > {FAR_PERCENTILE}), avg({distance}), {means} "
-        "from photos join results using (place) where state != 'failed' "
-        f"group by camera, day order by day desc, camera limit {MAX_GROUPS + 1}"
-    )
-    for camera, date, photos, refused, unlike, distance, *values in store.select(query):
-        group = {"camera": camera, "date": date, "photos": photos, "refused": refused, "unlike": unlike}
-        yield group | {"means": [distance, *values]}
+    means = ("refused", "unlike", "training_distance", *MEASURES)
+    table = findings.select(["training_distance", *MEASURES])
+    table = table.append_column("camera", pc.fill_null(findings["camera"], ""))
+    day = pc.call_function("utf8_slice_codeunits", [pc.fill_null(findings["date"], "")], pc.SliceOptions(0, 10))
+    table = table.append_column("day", day)
+    is_refused = pc.call_function("equal", [findings["state"], "refused"])
+    table = table.append_column("refused", is_refused.cast(pa.float64()))
+    is_unlike = pc.call_function("greater", [findings["training_percentile"], FAR_PERCENTILE])
+    table = table.append_column("unlike", is_unlike.cast(pa.float64()))
+
+    groups = table.group_by(["camera", "day"]).aggregate([([], "count_all"), *((name, "mean") for name in means)])
+    groups = groups.sort_by([("day", "descending"), ("camera", "ascending")])
+    rows = []
+    for group in groups.slice(0, MAX_GROUPS + 1).to_pylist():
+        refused, unlike, *measures = (group[f"{name}_mean"] for name in means)
+        row = {"camera": group["camera"], "date": group["day"], "photos": group["count_all"]}
+        rows.append(row | {"refused": refused, "unlike": unlike, "means": measures})
+    return rows
 
 
-def _twice(store: Store) -> Iterator[dict[str, Any]]:
+def _twice(findings: pa.Table) -> list[dict[str, Any]]:
     """Files with the same bytes in several places: how many, of how many patients, and two of the places."""
-    patients = "count(distinct iif(patient = '', place, patient))"  # as their tables count them
-    query = (
-        f"select count(distinct place), {patients}, min(place), max(place) "
-        f"from photos join results using (place) where state != 'failed' group by {_FOUND.format('photo.sha256')} "
-        f"having count(distinct place) > 1 order by {patients} > 1 desc, 1 desc, 3 limit {MAX_TWICE}"
+    table = findings.select(["place", "sha256"])
+    # Without a patient each place counts as one, as in the patients' tables.
+    table = table.append_column("person", pc.call_function("coalesce", [findings["patient"], findings["place"]]))
+    groups = table.group_by("sha256").aggregate(
+        [("place", "count_distinct"), ("person", "count_distinct"), ("place", "min"), ("place", "max")]
     )
-    for places, persons, first, last in store.select(query):
-        yield {"places": places, "patients": persons, "first": first, "last": last}
+    repeated = (pc.field("place_count_distinct") > 1) & pc.field("sha256").is_valid()
+    rows = []
+    for group in groups.filter(repeated).to_pylist():
+        row = {"places": group["place_count_distinct"], "patients": group["person_count_distinct"]}
+        rows.append(row | {"first": group["place_min"], "last": group["place_max"]})
+
+    rows.sort(key=lambda row: (row["patients"] == 1, -row["places"], row["first"]))
+    return rows[:MAX_TWICE]
 
 
-def _least_certain(store: Store, files: str) -> Iterator[dict[str, Any]]:
-    grade, risk = (_FOUND.format(f"headline.{part}.says") for part in ("grade", "dme"))
-    query = (
-        f"select place, name, code, uncertainty, {grade}, {risk} from photos join results using (place) "
-        "where state = 'read' and uncertainty is not null "
-        f"order by uncertainty desc, position, frame limit {MAX_UNCERTAIN}"
-    )
-    for place, name, code, uncertainty, grade, risk in store.select(query):
-        says = "; ".join(filter(None, (grade, risk)))
-        yield {"place": place, "link": _link(files, place, name, code), "uncertainty": uncertainty, "says": says}
+def _least_certain(store: Store, files: str) -> list[dict[str, Any]]:
+    read = store.results(is_wanted=lambda state, code: state == "read")
+    graded = (result for result in read if result.uncertainty is not None)
+    least_certain = heapq.nsmallest(MAX_UNCERTAIN, graded, key=lambda result: -(result.uncertainty or 0))
+
+    places = dict.fromkeys(result.place for result in least_certain)
+    found = {(result.place, result.frame): result.found or {} for result in store.results(("found",), places=places)}
+    rows = []
+    for result in least_certain:
+        headline = found[result.place, result.frame].get("headline") or {}
+        parts = [headline[part]["says"] for part in ("grade", "dme") if headline.get(part)]
+        link = _link(files, result.place, result.name, result.code)
+        rows.append({"place": result.place, "link": link, "uncertainty": result.uncertainty, "says": "; ".join(parts)})
+    return rows

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from funduscope.batch.photo_list import KNOWN
 from funduscope.batch.reader import MEASURES, files_folder
-from funduscope.batch.store import KNOWN, StoredResult
+from funduscope.batch.results import StoredResult
 from funduscope.inference.anatomy import QUADRANTS
 from funduscope.inference.card import Card
 from funduscope.inference.stated import undisputed_eye

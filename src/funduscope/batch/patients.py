@@ -8,7 +8,7 @@ from pathlib import PurePath
 from typing import Any, Final
 
 from funduscope.batch.columns import PROBABILITY, Column, Kind, side_conflict
-from funduscope.batch.store import StoredResult
+from funduscope.batch.results import StoredResult
 from funduscope.inference.stated import undisputed_eye
 from funduscope.inference.worklist import (
     EYES,

@@ -32,7 +32,7 @@ _PATIENTS: Final = ("patientid", "patientno", "patientnumber")
 _ESCAPED: Final = re.compile(r"\\u(dc[89a-f][0-9a-f])")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ListedPhoto:
     """A photo to be read.
 

@@ -26,7 +26,7 @@ from funduscope.batch.archives import ArchiveEntry
 from funduscope.batch.photo_list import open_list
 from funduscope.batch.reader import ReadingSettings
 from funduscope.batch.readers import Job, read_all
-from funduscope.batch.store import TRIES, Result
+from funduscope.batch.results import Result
 from funduscope.i18n.errors import CodedError
 from funduscope.inference.loading import absolute
 from funduscope.version import __version__
@@ -46,14 +46,13 @@ class PhotoReader:
     def __init__(self, source: Path, settings: ReadingSettings) -> None:
         self._photos = open_list(source)
         self._job: Job | None = None
-        self._deaths = 0
-        self._answers = read_all(self._jobs(), 1, settings, self._may_retry)
+        self._answers = read_all(self._jobs(), 1, settings)
 
     def __call__(self, block: Mapping[str, Sequence[Any]]) -> dict[str, list[str]]:
         answers = []
         for place, start, size in zip(block["place"], block["start"], block["size_bytes"], strict=True):
             entry = None if start < 0 else ArchiveEntry(str(place), int(start), int(size))
-            self._job, self._deaths = (str(place), partial(self._photos.content, str(place), entry)), 0
+            self._job = str(place), partial(self._photos.content, str(place), entry)
             try:
                 answers.append([asdict(one) for one in next(self._answers)[1]])
             except CodedError as error:  # as an answer: an error would be raised as one of Ray's, wrapped twice
@@ -66,10 +65,6 @@ class PhotoReader:
         """The photo to be read now: `read_all` takes one each time that it is asked for an answer."""
         while self._job is not None:
             yield self._job
-
-    def _may_retry(self, place: str) -> bool:
-        self._deaths += 1
-        return self._deaths < TRIES
 
 
 def _raise(error: CodedError) -> Any:

@@ -13,7 +13,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final
 
-from funduscope.batch.store import Result
+from funduscope.atomic import remove_abandoned
+from funduscope.batch.results import Result
 from funduscope.freed_memory import keep_freed_memory
 from funduscope.i18n.errors import CodedError, PhotoError, code_and_sentence, machine_fault
 from funduscope.imaging.framing import frame
@@ -142,11 +143,13 @@ def remove_old_files(files: Path, answered: Iterable[tuple[str, str]]) -> None:
 
     answered: place and name of each photo that is. What else lies in such a folder keeps it.
     """
-    kept = {files_folder(place, name) for place, name in answered}
-    for folder in files.glob("[0-9a-f][0-9a-f]/*"):
-        is_unfinished = folder.name.startswith(".") and folder.suffix in (".partial", ".earlier")
-        if is_unfinished or (f"{folder.parent.name}/{folder.name}" not in kept and is_result(folder)):
-            shutil.rmtree(folder)
+    current = {files_folder(place, name) for place, name in answered}
+    for parent in files.glob("[0-9a-f][0-9a-f]"):
+        remove_abandoned(parent)
+        for folder in parent.iterdir():
+            is_hidden = folder.name.startswith(".")
+            if not is_hidden and f"{parent.name}/{folder.name}" not in current and is_result(folder):
+                shutil.rmtree(folder)
 
 
 def files_folder(place: str, name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
@@ -13,9 +13,12 @@ from pathlib import Path
 from typing import Final
 
 from funduscope.batch.reader import ReadingSettings, run_reader
-from funduscope.batch.store import Result
+from funduscope.batch.results import Result
 from funduscope.i18n.errors import CodedError, code_and_sentence
 from funduscope.process_pool import ignoring_interrupts
+
+TRIES: Final = 2
+"""How often a photo may end the process that reads it before it is set aside."""
 
 MAX_PHOTO_S: Final = 600
 """A process that has read one photo for so long is ended."""
@@ -51,22 +54,20 @@ class _Reader:
         self.process.join()
 
 
-def read_all(
-    jobs: Iterable[Job], processes: int, settings: ReadingSettings, may_retry: Callable[[str], bool]
-) -> Iterator[tuple[str, list[Result]]]:
+def read_all(jobs: Iterable[Job], processes: int, settings: ReadingSettings) -> Iterator[tuple[str, list[Result]]]:
     """Each photo's place with what became of it, in the order in which they are finished.
 
-    may_retry: called with the place of a photo whose process died; answers whether it is read once more. Raises
-    `CodedError` if the model cannot be loaded, with its code, or if the disk refuses a photo's files.
+    Raises `CodedError` if the model cannot be loaded, with its code, or if the disk refuses a photo's files.
     """
     waiting, again = iter(jobs), deque[Job]()
+    deaths = Counter[str]()
     readers = [_Reader(settings) for _ in range(processes)]
     deaths_at_start = 0
     try:
         while True:
-            for place, reader in enumerate(readers):
+            for index, reader in enumerate(readers):
                 if reader.is_ready and reader.job is None and not reader.process.is_alive():  # no photo's fault
-                    readers[place] = _Reader(settings)
+                    readers[index] = _Reader(settings)
                     reader.end()
                 elif reader.is_ready and reader.job is None:
                     yield from _give_next(reader, waiting, again)
@@ -83,10 +84,13 @@ def read_all(
                     if deaths_at_start == _DEATHS_AT_START:
                         says = "a process ended while it loaded the model: is there enough memory for --processes?"
                         raise CodedError("E_MEMORY", says) from None
-                    if reader.job is not None and may_retry(reader.job[0]):
-                        again.append(reader.job)
-                    elif reader.job is not None:
-                        yield reader.job[0], [_deadly(reader.job[0])]
+                    if reader.job is not None:
+                        place = reader.job[0]
+                        deaths[place] += 1
+                        if deaths[place] < TRIES:
+                            again.append(reader.job)
+                        else:
+                            yield place, [_deadly(place)]
                     continue
                 if isinstance(answer, tuple):
                     raise CodedError(*answer)

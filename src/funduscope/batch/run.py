@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
@@ -13,15 +14,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from funduscope.atomic import write_atomically, write_json
-from funduscope.batch.batch_html import PagePatients, page
+from funduscope.atomic import remove_abandoned, write_atomically, write_json
+from funduscope.batch.batch_html import PagePatients, page, read_page_columns
 from funduscope.batch.columns import LESION_COLUMNS, Column, finding_columns, measure_columns, place_columns
 from funduscope.batch.patients import PATIENT_COLUMNS, patient_rows, sorting_key
 from funduscope.batch.photo_list import PhotoList, TablePhotos, open_list
 from funduscope.batch.reader import ReadingSettings, places_without_files, remove_old_files
 from funduscope.batch.readers import Job, read_all
-from funduscope.batch.store import Result, Store
-from funduscope.batch.tables import lesion_rows, write_csv, write_parquet
+from funduscope.batch.results import Result
+from funduscope.batch.store import Store
+from funduscope.batch.tables import decode_rows, lesion_rows, sort_rows, write_csv, write_parquet
 from funduscope.i18n.errors import CodedError
 from funduscope.inference.model import Model, identity
 from funduscope.inference.urgency import urgency_sha256
@@ -37,8 +39,6 @@ _PACKAGES: Final = (
     "ray",
     "simplejpeg",
 )
-_ANSWERED: Final = "state != 'failed'"
-_WITH_FILES: Final = f"select place, name from results where {_ANSWERED} and code is null"
 
 
 @dataclass(frozen=True)
@@ -87,13 +87,13 @@ def run_batch(
     with closing(Store(out, settings)) as store:
         total = store.update(photos, retry_failed)
         if reading.files is not None:
-            total = store.read_again(places_without_files(reading.files, store.select(_WITH_FILES)))
+            total = store.read_again(places_without_files(reading.files, _photos_with_files(store)))
         if ray and total:
             from funduscope.batch.ray_readers import read_with_ray
 
             answers = read_with_ray(store.waiting(), source, ray, reading, model.sha256)
         else:
-            answers = read_all(_jobs(photos, store), min(processes, total), reading, store.ended_its_process)
+            answers = read_all(_jobs(photos, store), min(processes, total), reading)
         for done, (place, results) in enumerate(answers if total else (), 1):
             if any(one.code == "E_NOT_FOUND" for one in results) and (gone := _gone(source, photos, store, place)):
                 says = f"{gone} is not there any more: run the same command again as soon as it is"
@@ -102,13 +102,19 @@ def run_batch(
             store.put(place, results)
             first_answer = time.monotonic() if done == 1 else first_answer
             progress(BatchProgress(done, total, time.monotonic() - first_answer))
-        store.commit()
+        store.flush()
+        out.mkdir(parents=True, exist_ok=True)
         run = {"photos": _counts(store), "model": identity(model), "settings": settings}
-        _write_tables(store, out, finding_columns(model.card, columns, files), columns)
+        write_tables(store, out, finding_columns(model.card, columns, files), columns)
         patients = _write_patients(store, out)
         if reading.files is not None:
-            remove_old_files(reading.files, store.select(f"select place, name from results where {_ANSWERED}"))
-        write_atomically(out / "batch.html", page(store, run["photos"], run["model"], patients, files).encode())
+            answered = store.results(is_wanted=_is_answered)
+            remove_old_files(reading.files, ((result.place, result.name) for result in answered))
+        findings = read_page_columns(out / "findings.parquet")
+        html = page(store, findings, run["photos"], run["model"], patients, files)
+        write_atomically(out / "batch.html", html.encode())
+        store.remove_old_results()
+        remove_abandoned(out)
         run |= {"processes": None if ray else processes, "threads": reading.threads, "versions": _versions()}
         run |= {"last_run": {"photos": total, "seconds": round(time.monotonic() - began, 1)}}
         write_json(out / "run.json", run)
@@ -119,9 +125,7 @@ def _gone(source: Path, photos: PhotoList, store: Store, place: str) -> Path | N
     """What is not there any more: the source, or the folder of a photo that was there when a table was listed."""
     if not source.exists():
         return source
-    if not isinstance(photos, TablePhotos) or not store.count(
-        "select version != '' from photos where place = ?", place
-    ):
+    if not isinstance(photos, TablePhotos) or not store.photo(place).version:
         return None
     folder = photos.content(place).parent
     return None if folder.exists() else folder
@@ -168,10 +172,22 @@ def _jobs(photos: PhotoList, store: Store) -> Iterator[Job]:
 
 def _counts(store: Store) -> dict[str, int]:
     """Photos by what became of them; each frame of a file is a photo."""
-    by_state = dict(store.select("select state, count(*) from results group by state"))
-    counts = {state: by_state.get(state, 0) for state in ("read", "refused", "failed")}
-    unwritten = store.count("select count(*) from results where state != 'failed' and code is not null and code != ''")
-    return {"given": sum(counts.values()), **counts} | ({"without_files": unwritten} if unwritten else {})
+    outcomes = Counter((state, code is not None) for _, state, code in store.outcomes())
+    counts = {state: outcomes[state, False] + outcomes[state, True] for state in ("read", "refused", "failed")}
+    counts = {"given": sum(counts.values()), **counts}
+    if unwritten := outcomes["read", True] + outcomes["refused", True]:
+        counts["without_files"] = unwritten
+    return counts
+
+
+def _is_answered(state: str, code: str | None) -> bool:
+    return state != "failed"
+
+
+def _photos_with_files(store: Store) -> Iterator[tuple[str, str]]:
+    """Place and name of each photo whose files were written."""
+    results = store.results(is_wanted=lambda state, code: state != "failed" and code is None)
+    return ((result.place, result.name) for result in results)
 
 
 def _versions() -> dict[str, str]:
@@ -183,29 +199,29 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _write_tables(store: Store, out: Path, found: Sequence[Column], columns: Sequence[str]) -> None:
-    found = [*found, *measure_columns()]
-    write_parquet(out / "findings.parquet", found, store.results(where=_ANSWERED))
-    of_photo = [replace(column, value=partial(_of_photo, column)) for column in place_columns(columns)]
-    write_parquet(
-        out / "lesions.parquet", [*of_photo, *LESION_COLUMNS], lesion_rows(store.results(where="state = 'read'"))
-    )
-    failed = (
-        {"place": one.place, "photo": one.name, "code": one.code, "says": one.says}
-        for one in store.results(where="code is not null")
-    )
-    write_csv(out / "failures.csv", ("place", "photo", "code", "says"), failed)
+def write_tables(store: Store, out: Path, columns: Sequence[Column], copied: Sequence[str]) -> None:
+    """Writes findings.parquet, lesions.parquet and failures.csv."""
+    answered = store.results(("found", "measures"), _is_answered)
+    write_parquet(out / "findings.parquet", [*columns, *measure_columns()], answered)
+
+    of_photo = [replace(column, value=partial(_of_photo, column)) for column in place_columns(copied)]
+    read = store.results(("lesions",), lambda state, code: state == "read")
+    write_parquet(out / "lesions.parquet", [*of_photo, *LESION_COLUMNS], lesion_rows(read))
+
+    failed = store.results(is_wanted=lambda state, code: code is not None)
+    rows = ({"place": row.place, "photo": row.name, "code": row.code, "says": row.says} for row in failed)
+    write_csv(out / "failures.csv", ("place", "photo", "code", "says"), rows)
 
 
 def _write_patients(store: Store, out: Path) -> PagePatients:
     """Writes patients.csv and patients.parquet, and returns what the page shows of them."""
-    by_patient = store.results("iif(patient = '', place, patient), visit")
+    rows = sort_rows(patient_rows(store.results(("found",), places=store.by_patient())), sorting_key)
+    write_parquet(out / "patients.parquet", PATIENT_COLUMNS, decode_rows(rows))
+
     names = [column.name for column in PATIENT_COLUMNS]
-    shown = PagePatients()
-    write_csv(out / "patients.csv", names, shown.noting(store.in_order(patient_rows(by_patient), sorting_key)))
-    by_patient = store.results("iif(patient = '', place, patient), visit")
-    write_parquet(out / "patients.parquet", PATIENT_COLUMNS, store.in_order(patient_rows(by_patient), sorting_key))
-    return shown
+    page_patients = PagePatients()
+    write_csv(out / "patients.csv", names, page_patients.noting(decode_rows(rows)))
+    return page_patients
 
 
 def _of_photo(column: Column, row: dict[str, Any]) -> Any:

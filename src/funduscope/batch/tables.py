@@ -1,9 +1,10 @@
-"""findings.parquet, lesions.parquet and failures.csv: written row by row, whole or not at all."""
+"""The tables of a batch: written group by group, whole or not at all."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ import pyarrow.parquet as pq
 
 from funduscope.atomic import replacing
 from funduscope.batch.columns import Column
-from funduscope.batch.store import StoredResult
+from funduscope.batch.results import StoredResult
 from funduscope.data.csv_cells import spreadsheet_cell
 
 GROUP_ROWS: Final = 2000
@@ -29,7 +30,7 @@ def write_parquet(path: Path, columns: Sequence[Column], rows: Iterable[Any]) ->
     ]
     schema = pa.schema(fields)
     with (
-        replacing(path, one_writer=True) as unfinished,
+        replacing(path) as unfinished,
         unfinished.open("wb") as raw,  # PyArrow by itself takes no name that is not UTF-8
         pq.ParquetWriter(raw, schema, compression="zstd") as file,
     ):
@@ -41,7 +42,7 @@ def write_parquet(path: Path, columns: Sequence[Column], rows: Iterable[Any]) ->
 def write_csv(path: Path, names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
     """The same as a table for spreadsheets; texts are guarded against formulas."""
     with (
-        replacing(path, one_writer=True) as unfinished,
+        replacing(path) as unfinished,
         unfinished.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
     ):
         table = csv.writer(file, lineterminator="\n")
@@ -56,6 +57,27 @@ def lesion_rows(results: Iterable[StoredResult]) -> Iterator[dict[str, Any]]:
         for kind, objects in (one.lesions or {}).items():
             for number, lesion in enumerate(objects, 1):
                 yield {**lesion, "kind": kind, "number": number, "of": one}
+
+
+def sort_rows(rows: Iterable[dict[str, Any]], key: Callable[[dict[str, Any]], tuple[Any, ...]]) -> pa.ChunkedArray:
+    """The rows as JSON, sorted by a key of numbers and texts: so they take a tenth of the memory of dictionaries."""
+    groups = []
+    for group in _groups(rows):
+        columns: dict[str, Sequence[Any]] = {"row": [json.dumps(row) for row in group]}
+        for index, values in enumerate(zip(*map(key, group), strict=True)):
+            columns[f"key{index}"] = values
+        groups.append(pa.table(columns))
+    if not groups:
+        return pa.chunked_array([], pa.string())
+
+    table = pa.concat_tables(groups)
+    keys = [(name, "ascending") for name in table.column_names if name != "row"]
+    return table.sort_by(keys)["row"]
+
+
+def decode_rows(rows: pa.ChunkedArray) -> Iterator[dict[str, Any]]:
+    """The rows that `sort_rows` sorted."""
+    return (json.loads(row.as_py()) for row in rows)
 
 
 def _groups(rows: Iterable[Any]) -> Iterator[list[Any]]:
