@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from funduscope.capacity import thread_limit
-from funduscope.duplicates.process_pool import end_with_parent
 from funduscope.freed_memory import keep_freed_memory
 from funduscope.i18n.errors import CodedError, PhotoError, code_and_sentence
 from funduscope.imaging.demo_photo import demo_photo
+from funduscope.process_pool import end_with_parent
 from funduscope.serve.answer_formats import DICOM, FORMATS, AnswerSource
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from concurrent.futures.process import BrokenProcessPool
 from ctypes import c_bool
 from typing import Any, Final
 
-from funduscope.duplicates.process_pool import ignoring_interrupts
 from funduscope.i18n.errors import CodedError, code_and_sentence
+from funduscope.process_pool import ignoring_interrupts
 from funduscope.serve.limits import RefusalError, ServiceLimits
 from funduscope.serve.worker import (
     Job,
