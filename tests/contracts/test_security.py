@@ -39,8 +39,7 @@ ALLOWED = {
         "app/server.py",
         "batch/ray_readers.py",
         "serve/service.py",
-        "training/processes.py",
-    },  # listening, processes of one training, whether a named cluster answers
+    },  # listening, whether a named cluster answers
     "ray": {"batch/ray_readers.py"},
     "urllib.request": {"network/encoder.py"},  # the ImageNet weights of a training, where none are here
     "subprocess": {"evaluation/cost.py"},  # a process of its own to measure memory

@@ -10,26 +10,25 @@ A process is bound to its own cores: two processes whose threads share cores slo
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import multiprocessing
 import os
 import signal
-import socket
 import sys
 import threading
-import time
-import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
+from multiprocessing.queues import SimpleQueue
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from accelerate import PartialState
 from torch import Tensor, nn
+from torch.distributed.elastic.utils.distributed import get_free_port
+from torch.multiprocessing.spawn import ProcessContext, ProcessException, start_processes
 
 from funduscope.capacity import TRAINING_BYTES, allowed_cores, core_count, worker_count
 from funduscope.freed_memory import NO_LIMIT, keep_freed_memory
@@ -55,6 +54,10 @@ class Watch:
 MAX_WAIT = timedelta(hours=12)
 """How long the other processes wait while one prepares photos."""
 STEPS_TIMED = 2
+POLL_S = 0.1
+"""How often the reports of processes are read, and how long those wait that are to end after a failed one."""
+
+logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)  # it warns of each process that it ends
 
 
 def state() -> PartialState:
@@ -184,39 +187,32 @@ def all_gather(parts: list[T]) -> list[T]:
 
 
 def run(count: int, work: Callable[[Any, Watch], T], job: Any, watch: Watch) -> T:
-    """`work(job, watch)` in that many processes of this machine; the result of the first of them.
+    """Call `work(job, watch)` in that many processes of this machine. Return the result of the first.
 
-    work: a function of a module; job: anything that can be pickled. watch is called in this process, with what the
-    first one does. Raises `TrainingError` if a process ends before its work is done; the others are
-    ended then.
+    work: a function of a module.
+    job: anything that can be pickled.
+    watch: called in this process, with what the first process does.
+
+    Raises `TrainingError` if a process ends before its work is done; the others are ended then.
     """
-    context = multiprocessing.get_context("spawn")
-    port, cores = _free_port(), allowed_cores()
-    n_threads = math.ceil(core_count() / count)
-    pipes = [context.Pipe(duplex=False) for _ in range(count)]
-    shares = [_slice(cores, rank, count) for rank in range(count)]
-    children = [
-        context.Process(target=_child, args=(rank, count, port, shares[rank], n_threads, writer, work, job))
-        for rank, (_, writer) in enumerate(pipes)
-    ]
+    reports = multiprocessing.get_context("spawn").SimpleQueue()
+    place = (count, get_free_port(), allowed_cores(), math.ceil(core_count() / count))
+    earlier_children = {*multiprocessing.active_children()}
     try:
         with ignoring_interrupts():
-            for child in children:
-                child.start()
-        for _, writer in pipes:
-            writer.close()  # so that a reader sees the end of a process
-        return _follow(children, [reader for reader, _ in pipes], watch)
+            group = start_processes(_child, (*place, reports, work, job), count, join=False)
+    except BaseException:  # SIGTERM, or no memory: torch does not end those that it has started
+        for process in {*multiprocessing.active_children()} - earlier_children:
+            process.kill()
+        raise
+
+    assert group is not None, "it is None only where torch waits for the end"
+    try:
+        return _follow(_receive(group, reports), watch)
     finally:
-        for child in children:
-            if child.pid is not None:
-                child.kill()
-                child.join()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+        for process in filter(None, group.processes):
+            process.kill()
+            process.join()
 
 
 def _slice(every: list[int], rank: int, count: int) -> list[int]:
@@ -230,62 +226,51 @@ def _child(
     rank: int,
     count: int,
     port: int,
-    own: list[int],
+    cores: list[int],
     n_threads: int,
-    pipe: Connection,
+    reports: SimpleQueue[Any],
     work: Callable[[Any, Watch], Any],
     job: Any,
 ) -> None:
-    """The life of one process: its cores, its place among the others, the work, and a last word to the parent."""
+    """The life of one process: its cores, its place among the others, the work, and reports to the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent ends them
-    _leave_to_parent(signal.SIGTERM)
     threading.Thread(target=end_with_parent, daemon=True).start()
     keep_freed_memory(NO_LIMIT)
+
+    cores = _slice(cores, rank, count)
     with contextlib.suppress(AttributeError, OSError):  # not on every system, and no fault where it is refused
-        os.sched_setaffinity(0, own)
-    n_threads = min(n_threads, len(own))
+        os.sched_setaffinity(0, cores)
+    n_threads = min(n_threads, len(cores))
     torch.set_num_threads(n_threads)
+
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
     place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": n_threads}
     os.environ |= {name: str(value) for name, value in place.items()}
-    send: Callable[[Any], None] = pipe.send if rank == 0 else lambda _: None
+
+    report: Callable[[Any], None] = reports.put if rank == 0 else lambda _: None
 
     def progress(items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
-        send(("begin", label, total))
+        report(("begin", label, total))
         for item in items:
             yield item
-            send(("step",))
-        send(("end",))
+            report(("step",))
+        report(("end",))
 
     try:
-        result = work(job, Watch(progress, lambda line: send(("epoch", line))))
-        pipe.send(("result", result if rank == 0 else None))
-    except TrainingError as error:
-        pipe.send(("refused", str(error)))
-    except BaseException as error:
-        fault = error if isinstance(error, CodedError) else machine_fault(error)
-        says = f"{type(error).__name__}: {error}", traceback.format_exc()
-        pipe.send(("failed", *says) if fault is None else ("coded", fault.code, fault.says))
+        result = work(job, Watch(progress, lambda line: report(("epoch", line))))
+    except Exception as error:
+        is_sentence = isinstance(error, TrainingError | CodedError)
+        fault = error if is_sentence else machine_fault(error)
+        if fault is None:
+            raise  # torch brings the traceback to the parent
+        reports.put(("refused", fault))
         sys.exit(1)
-    finally:
-        pipe.close()
+    report(("result", result))
 
 
-def _leave_to_parent(number: int) -> None:
-    """Does nothing at this signal, which a scheduler sends to all. Loading processes, which inherit the handler, end:
-    they are ended by it."""
-    own = os.getpid()
-
-    def handle(*_: object) -> None:
-        if os.getpid() != own:
-            os._exit(128 + number)
-
-    signal.signal(number, handle)
-
-
-def _follow(children: Sequence[SpawnProcess], readers: list[Connection], watch: Watch) -> Any:
-    """Passes on what the first process reports, until it has its result. Raises `TrainingError` if one ends."""
-    events = _events(children, readers)
+def _follow(events: Iterator[tuple[Any, ...]], watch: Watch) -> Any:
+    """Pass on what the first process reports, and return its result. Raises what a process refused."""
+    result = None
     for kind, *values in events:
         if kind == "begin":
             for _ in watch.progress(_steps(events), *values):
@@ -293,8 +278,8 @@ def _follow(children: Sequence[SpawnProcess], readers: list[Connection], watch: 
         elif kind == "epoch" and watch.report is not None:
             watch.report(*values)
         elif kind == "result":
-            return values[0]
-    raise AssertionError("the events end with a result or an error")
+            result = values[0]
+    return result
 
 
 def _steps(events: Iterator[tuple[Any, ...]]) -> Iterator[None]:
@@ -304,42 +289,37 @@ def _steps(events: Iterator[tuple[Any, ...]]) -> Iterator[None]:
         yield
 
 
-def _events(children: Sequence[SpawnProcess], readers: list[Connection]) -> Iterator[tuple[Any, ...]]:
-    """What the first process sends, in order; its result comes last, when all have ended theirs."""
-    working, results = dict(zip(readers, range(len(readers)), strict=True)), {}
-    while working:
-        for reader in wait(list(working)):
-            assert isinstance(reader, Connection)
-            rank = working[reader]
-            try:
-                kind, *values = reader.recv()
-            except EOFError:
-                del working[reader]
-                kind, values = ("failed", ["", ""]) if rank not in results else ("closed", [])
-            if kind == "coded":
-                raise CodedError(*values)
+def _receive(group: ProcessContext, reports: SimpleQueue[Any]) -> Iterator[tuple[Any, ...]]:
+    """Yield what the processes report until all have ended. Raises what a process refused, or `TrainingError`."""
+    failure = None
+    has_ended = False
+    while not has_ended:
+        try:
+            has_ended = group.join(POLL_S, grace_period=POLL_S)
+        except ProcessException as error:
+            failure, has_ended = error, True
+
+        while not reports.empty():
+            kind, *values = reports.get()
             if kind == "refused":
-                raise TrainingError(values[0])
-            if kind == "failed":
-                words, trace = values  # the trace is for --debug
-                says = f"{_why(children)} The same command continues from the last epoch. {words}".strip()
-                raise TrainingError(says) from RuntimeError(trace)
-            if kind == "result":
-                results[rank] = (kind, *values)
-            elif rank == 0 and kind != "closed":
-                yield kind, *values
-    yield results[0]
+                raise values[0]
+            yield kind, *values
+
+    if failure is not None:
+        raise TrainingError(_explain(group, failure)) from failure
 
 
-def _why(children: Sequence[SpawnProcess]) -> str:
-    """The sentence about a process that ended. One that was killed makes the others fail, who may report it first."""
-    for _ in range(20):
-        for place, child in enumerate(children, 1):
-            if child.exitcode is not None and child.exitcode < 0:
-                cause = " (often: too little memory)" if child.exitcode == -signal.SIGKILL else ""
-                return f"Process {place} of {len(children)} was ended by signal {-child.exitcode}{cause}."
-        time.sleep(0.1)
-    return f"One of the {len(children)} processes of the training failed."
+def _explain(group: ProcessContext, failure: ProcessException) -> str:
+    """Say what failed. A process that was killed makes the others fail, or torch ends them by SIGTERM."""
+    count = len(group.processes)
+    remedy = "The same command continues from the last epoch."
+    for number, process in enumerate(group.processes, 1):
+        if process.exitcode < 0 and process.exitcode != -signal.SIGTERM:
+            cause = " (often: too little memory)" if process.exitcode == -signal.SIGKILL else ""
+            return f"Process {number} of {count} was ended by signal {-process.exitcode}{cause}. {remedy}"
+
+    last_line = failure.msg.strip().splitlines()[-1]  # of the traceback
+    return f"One of the {count} processes of the training failed. {remedy} {last_line}"
 
 
 def candidates(batch: int) -> list[int]:
