@@ -28,10 +28,10 @@ import numpy as np
 
 from funduscope.doctor.inventory import take_inventory
 from funduscope.doctor.scan import take_scan
+from funduscope.duplicates.cache import PhotoCache, StoredDescriptors
 from funduscope.duplicates.descriptor import describe
 from funduscope.duplicates.pairs import DuplicatePair
 from funduscope.duplicates.search import compare
-from funduscope.duplicates.store import Store, StoredDescriptors
 from funduscope.imaging.photo import Photo
 from funduscope.process_pool import run_jobs
 
@@ -88,13 +88,13 @@ def main() -> int:
     chosen = _chosen(sorted(own), options.photos, options.seed)
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        store = Store(Path(folder) / "photos.sqlite")
+        cache, digests = PhotoCache(Path(folder)), {}
         copies = run_jobs(_copied, [(options.data, name) for name in chosen], options.workers)
         made = {name: data for _, held in copies for name, data in (held or {}).items()}
         for name, data in (own | made).items():
-            store.keep_photo(name, (0, 0), hashlib.sha256(data).hexdigest(), "", (None, data))
-        pairs = compare(StoredDescriptors(store, sorted(own | made)), options.workers)
-        store.close()
+            cache.write(name, (0, 0), {"descriptor": data})
+            digests[name] = hashlib.sha256(data).hexdigest()
+        pairs = compare(StoredDescriptors(cache, digests), options.workers)
     _report(pairs, chosen, len(own), time.monotonic() - began)
     return 0
 

@@ -97,28 +97,6 @@ def must_be_writable(folder: Path) -> None:
         raise
 
 
-def has_locks(folder: Path) -> bool:
-    """Whether the disk of a folder has the locks that SQLite needs. Some network shares and mounted buckets have none.
-
-    Raises `OSError` if no file can be made there.
-    """
-    try:
-        import fcntl
-    except ImportError:  # Windows, where every disk has them
-        return True
-    is_made = False
-    try:
-        with tempfile.TemporaryFile(dir=folder) as file:
-            is_made = True
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if is_made:
-            return False
-        error.filename = str(folder)  # not that of the file that was tried
-        raise
-    return True
-
-
 def set_mode(path: Path, mode: int) -> None:
     """Gives a path these rights. Nothing happens where the disk has none, as network shares and mounted buckets."""
     with suppress(OSError):

@@ -108,7 +108,7 @@ def test_a_second_time_opens_no_photo(tmp_path: Path, monkeypatch: pytest.Monkey
     assert visits["0.jpg"] == visits["0 again.png"]
     assert len(set(visits.values())) == 4
     looked: list[Any] = []
-    monkeypatch.setattr(grouping, "_described", lambda photo: looked.append(photo) or ("", None))
+    monkeypatch.setattr(grouping, "_describe", looked.append)
     assert join_duplicates(cases, cache=tmp_path / "cache", workers=0) == first
     assert looked == []
 

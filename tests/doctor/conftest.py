@@ -12,7 +12,7 @@ from funduscope.doctor.finding import Finding
 from funduscope.doctor.inventory import take_inventory
 from funduscope.doctor.record import scan_photo
 from funduscope.doctor.scan import Scan
-from funduscope.duplicates.store import state_of
+from funduscope.duplicates.cache import state_of
 from funduscope.testing.drawn_eyes import write_idrid
 
 
@@ -32,10 +32,8 @@ def idrid(clean_idrid: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def clean_scan(clean_idrid: Path) -> Path:
-    """The store of a scan of the clean set."""
-    file = clean_idrid.parent / "scan.sqlite"
-    _scanned(Scan(take_inventory(clean_idrid), file)).close()
-    return file
+    """The cache of a scan of the clean set."""
+    return _scanned(Scan(take_inventory(clean_idrid), clean_idrid.parent / "scan")).cache.folder
 
 
 @pytest.fixture
@@ -43,14 +41,15 @@ def scan_of(clean_scan: Path, tmp_path: Path) -> Callable[[Path], Scan]:
     """Scans a folder or table; photos that are as in the clean set are not scanned again."""
 
     def scan(data: Path) -> Scan:
-        return _scanned(Scan(take_inventory(data), Path(shutil.copy(clean_scan, tmp_path / "scan.sqlite"))))
+        cache = shutil.copytree(clean_scan, tmp_path / "scan", dirs_exist_ok=True)
+        return _scanned(Scan(take_inventory(data), Path(cache)))
 
     return scan
 
 
 def _scanned(scan: Scan) -> Scan:
     for path, name in scan.unscanned():
-        scan.keep(path, scan_photo(path, name), state_of(path))
+        scan.keep(scan_photo(path, name), state_of(path))
     return scan
 
 

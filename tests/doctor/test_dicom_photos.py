@@ -18,7 +18,7 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from funduscope.doctor import photo_checks
 from funduscope.doctor.finding import Finding
 from funduscope.doctor.record import scan_photo
-from funduscope.duplicates.store import _DESCRIBED_BY
+from funduscope.duplicates.cache import _DESCRIBED_BY
 from funduscope.testing.drawn_eyes import draw_eye
 
 EYE = draw_eye(3, width_px=432).pixels

@@ -14,11 +14,11 @@ from funduscope.doctor import duplicate_checks
 from funduscope.doctor.columns import Cell
 from funduscope.doctor.finding import Finding
 from funduscope.doctor.label_rows import LabelRow, LabelRows
+from funduscope.duplicates.cache import PhotoCache, StoredDescriptors
 from funduscope.duplicates.descriptor import describe
 from funduscope.duplicates.pairs import DuplicatePair, Kind
 from funduscope.duplicates.registration import Registration
 from funduscope.duplicates.search import compare
-from funduscope.duplicates.store import Store, StoredDescriptors
 from funduscope.testing.drawn_eyes import draw_eye
 
 
@@ -80,10 +80,10 @@ def test_the_pictures_lay_one_photo_onto_the_other(tmp_path: Path) -> None:
     pixels = draw_eye(3, width_px=640).pixels
     copy = np.ascontiguousarray(cv2.resize(pixels[10:-10, 20:-20, :], None, fx=0.7, fy=0.7)[:, ::-1])
     photos = {"a.jpg": pixels, "b.jpg": copy}
-    store = Store(tmp_path / "descriptors.sqlite")
-    for name, each in photos.items():
-        store.keep_photo(name, (0, 0), name, "", (None, describe(each).to_bytes()))
-    pairs = compare(StoredDescriptors(store, sorted(photos)), workers=0)
+    cache = PhotoCache(tmp_path / "descriptors")
+    for name, pixels in photos.items():
+        cache.write(name, (0, 0), {"descriptor": describe(pixels).to_bytes()})
+    pairs = compare(StoredDescriptors(cache, {name: name for name in photos}), workers=0)
     (found,) = duplicate_checks.examine(pairs, lambda name: {}, photos.__getitem__)
     assert found.says == "One photograph under two names, one of them mirrored."
     overlay, board = (picture.draw() for picture in found.pictures)

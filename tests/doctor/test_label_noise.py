@@ -119,7 +119,7 @@ def runs(cases: list[Case], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def _scan(cases: list[Case], tmp_path: Path) -> Scan:
-    return Scan(Inventory(tmp_path / "data", tuple(case.path for case in cases), (), ()), tmp_path / "s.sqlite")
+    return Scan(Inventory(tmp_path / "data", tuple(case.path for case in cases), (), ()), tmp_path / "scan")
 
 
 def _mislabeled(cases: list[Case], names: set[str]) -> list[Case]:

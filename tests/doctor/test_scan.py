@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -20,7 +19,7 @@ from PIL import Image
 from funduscope.doctor.inventory import take_inventory
 from funduscope.doctor.record import scan_photo
 from funduscope.doctor.scan import Scan, take_scan
-from funduscope.duplicates.store import state_of
+from funduscope.duplicates.cache import state_of
 from funduscope.i18n.errors import PhotoError
 from funduscope.process_pool import run_jobs
 from funduscope.testing.drawn_eyes import draw_eye
@@ -125,38 +124,30 @@ def test_a_scan_that_was_killed_goes_on(folder: Path, tmp_path: Path) -> None:
 
 def test_what_older_code_saw_is_scanned_again(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _taken(folder, tmp_path)
-    monkeypatch.setattr("funduscope.duplicates.store.code_version", lambda files: "of other code")
+    monkeypatch.setattr("funduscope.duplicates.cache.code_version", lambda files: "of other code")
     assert len(_taken(folder, tmp_path)[1]) == PHOTOS + 1
 
 
-@pytest.mark.parametrize("spoil", [lambda data: b"no store", lambda data: data[:4096] + b"\xff" * (len(data) - 4096)])
-def test_a_damaged_store_is_made_anew(folder: Path, tmp_path: Path, spoil: Callable[[bytes], bytes]) -> None:
+def test_photos_of_damaged_files_are_scanned_again(folder: Path, tmp_path: Path) -> None:
     first, _ = _taken(folder, tmp_path)
-    first.close()
-    first.store.file.write_bytes(spoil(first.store.file.read_bytes()))
+    files = sorted(first.cache.folder.iterdir())
+    whole = files[0].read_bytes()
+    for file, content in zip(files, (b"", b"no zip", whole[: len(whole) // 2], b"\xff" * len(whole)), strict=False):
+        file.write_bytes(content)
     again, opened = _taken(folder, tmp_path)
-    assert len(opened) == len(list(again)) == PHOTOS + 1
+    assert len(opened) == 4
+    assert list(again) == list(first)
 
 
 def test_a_photo_that_is_written_while_it_is_read_is_read_again(folder: Path, tmp_path: Path) -> None:
-    scan = Scan(take_inventory(folder), tmp_path / "store.sqlite")
+    scan = Scan(take_inventory(folder), tmp_path / "cache")
     path, name = scan.unscanned()[0]
     whole, before = path.read_bytes(), state_of(path)
     scanned = scan_photo(path, name)
     path.write_bytes(whole + b"\0")
-    scan.keep(path, scanned, before)
-    assert (path, name) in scan.unscanned()
-
-
-def test_every_row_is_whole_at_any_time(folder: Path, tmp_path: Path) -> None:
-    """While the scan runs, another reader gets only whole records."""
-    inventory = take_inventory(folder)
-    scan = Scan(inventory, tmp_path / "store.sqlite")
-    for path, name in scan.unscanned()[:2]:
-        scan.keep(path, scan_photo(path, name), state_of(path))
-        with sqlite3.connect(tmp_path / "store.sqlite") as other:
-            assert all(row[0].startswith("{") for row in other.execute("SELECT record FROM photo"))
-    assert len(scan.unscanned()) == PHOTOS - 1
+    scan.keep(scanned, before)
+    path.write_bytes(whole)
+    assert (path, name) in Scan(scan.inventory, tmp_path / "cache").unscanned()
 
 
 def test_names_that_are_no_text_are_kept(folder: Path, tmp_path: Path) -> None:

@@ -179,7 +179,7 @@ def _unseen(folder: Path, tmp_path: Path) -> Scan:
     """A scan without records: splits need none."""
     from funduscope.doctor.inventory import take_inventory
 
-    return Scan(take_inventory(folder), tmp_path / "unseen.sqlite")
+    return Scan(take_inventory(folder), tmp_path / "unseen")
 
 
 def test_chance_is_by_visits() -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from funduscope.duplicates.cache import PhotoCache, StoredDescriptors
 from funduscope.duplicates.descriptor import Descriptor
 from funduscope.duplicates.pairs import DuplicatePair
 from funduscope.duplicates.search import compare
-from funduscope.duplicates.store import Store, StoredDescriptors
 
 Find = Callable[[Mapping[str, Descriptor]], dict[tuple[str, str], DuplicatePair]]
 
@@ -21,11 +21,12 @@ def find(tmp_path: Path) -> Find:
     """Descriptors by name to their proved pairs by both names."""
 
     def pairs_of(descriptors: Mapping[str, Descriptor]) -> dict[tuple[str, str], DuplicatePair]:
-        store = Store(tmp_path / "descriptors.sqlite")
+        cache, digests = PhotoCache(tmp_path / "descriptors"), {}
         for name, descriptor in descriptors.items():
             data = descriptor.to_bytes()
-            store.keep_photo(name, (0, 0), hashlib.sha256(data).hexdigest(), "", (None, data))
-        found = compare(StoredDescriptors(store, sorted(descriptors)), workers=0)
+            cache.write(name, (0, 0), {"descriptor": data})
+            digests[name] = hashlib.sha256(data).hexdigest()
+        found = compare(StoredDescriptors(cache, digests), workers=0)
         return {(pair.first, pair.second): pair for pair in found}
 
     return pairs_of

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from funduscope.data.case import Case
 from funduscope.data.prepare import default_cache
+from funduscope.duplicates.cache import PhotoCache, StoredDescriptors, state_of
 from funduscope.duplicates.descriptor import describe
 from funduscope.duplicates.search import FEW, compare
-from funduscope.duplicates.store import Store, StoredDescriptors, key_of, state_of
 from funduscope.i18n.errors import PhotoError
 from funduscope.imaging.photo import Photo
 from funduscope.process_pool import run_jobs
@@ -65,28 +65,25 @@ def grouped(cases: Iterable[Case], pairs: Iterable[tuple[str, str]]) -> list[Cas
     return [case.in_fold(case.fold, lead(case.visit)) for case in cases]
 
 
-def _descriptors(photos: Sequence[str], cache: Path, workers: int, progress: Progress) -> StoredDescriptors:
-    """A descriptor of each photo that can be opened, from the store or made now."""
-    folder = cache / "duplicates"
-    folder.mkdir(parents=True, exist_ok=True)
-    store = Store(folder / "photos.sqlite")
-    known = store.seen()
-    new = [photo for photo in photos if known.get(key_of(photo)) != state_of(Path(photo))]
-    states = {photo: state_of(Path(photo)) for photo in new}  # before they are read: they may be written meanwhile
+def _descriptors(photos: Sequence[str], folder: Path, workers: int, progress: Progress) -> StoredDescriptors:
+    """A descriptor of each photo that can be opened, from the cache or made now."""
+    cache = PhotoCache(folder / "duplicates")
+    states = {photo: state_of(Path(photo)) for photo in photos}  # before they are read: they may be written meanwhile
+    digests = {photo: cache.read(photo, "sha256", state) for photo, state in states.items()}
+    new = [photo for photo, digest in digests.items() if digest is None]
+
     workers = workers if len(new) > FEW else 0
-    for photo, made in progress(run_jobs(_described, new, workers), "Looking for duplicates", len(new)):
-        digest, data = made or ("", None)
-        # Where its process died, as memory ran out, say, the photo is tried again: no file has this state.
-        state = states[photo] if made else (0, 0)
-        store.keep_photo(photo, state, digest, "", (None, data))
-    there = store.with_descriptor()
-    return StoredDescriptors(store, [photo for photo in photos if key_of(photo) in there])
+    for photo, parts in progress(run_jobs(_describe, new, workers), "Looking for duplicates", len(new)):
+        if parts is not None:  # otherwise its process died, as memory ran out, say: it is tried again the next time
+            cache.write(photo, states[photo], parts)
+            digests[photo] = parts["sha256"]
+    return StoredDescriptors(cache, {photo: digest.decode() for photo, digest in digests.items() if digest})
 
 
-def _described(photo: str) -> tuple[str, bytes | None]:
-    """The SHA-256 of a photo's file and its descriptor as bytes; None if it cannot be opened."""
+def _describe(photo: str) -> dict[str, bytes | None]:
+    """The SHA-256 of a photo's file and its descriptor; if it cannot be opened, neither."""
     try:
         opened = Photo.open(photo)
     except PhotoError:
-        return "", None
-    return opened.sha256, describe(opened).to_bytes()
+        return {"sha256": b"", "descriptor": None}
+    return {"sha256": opened.sha256.encode(), "descriptor": describe(opened).to_bytes()}

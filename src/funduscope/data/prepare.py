@@ -23,7 +23,7 @@ from funduscope.atomic import replacing
 from funduscope.data.case import Case, LabelError, Labels
 from funduscope.data.derived_labels import derive_labels
 from funduscope.data.masks import read_votes
-from funduscope.duplicates.store import FRAMED_BY, code_version
+from funduscope.duplicates.cache import FRAMED_BY, code_version
 from funduscope.i18n.errors import CodedError
 from funduscope.imaging.framing import CropTransform, frame
 from funduscope.imaging.photo import Photo

@@ -1,6 +1,6 @@
 """Duplicates among many photos: candidates are found once, several processes prove them, no pair is compared twice.
 
-The result of each pair is kept in the photos' store under the bytes of both photos. So a run that was killed continues
+The result of each pair is kept in the photos' cache under the bytes of both photos. So a run that was killed continues
 where it stopped, and a run after a change of labels compares nothing again.
 """
 
@@ -17,10 +17,10 @@ from uuid import uuid4
 
 import numpy as np
 
+from funduscope.duplicates.cache import PairCache, PhotoCache, StoredDescriptors, pair_key
 from funduscope.duplicates.candidates import Candidate, candidates, steps
 from funduscope.duplicates.pairs import DuplicatePair, PairSearch, identical_pairs
 from funduscope.duplicates.registration import Registration
-from funduscope.duplicates.store import Store, StoredDescriptors, key_of, pair_key
 from funduscope.process_pool import run_jobs
 from funduscope.progress import Progress, no_progress
 
@@ -33,9 +33,9 @@ FEW: Final = 60
 _TICKS: Final = 1000
 _log = logging.getLogger(__name__)
 
-Pairs = tuple[tuple[Candidate, bytes], ...]
+Pairs = tuple[tuple[Candidate, str], ...]
 Chunk = tuple[Path, str, Pairs]
-"""The store's file, an identifier of this run, and pairs, each with its key in the store."""
+"""The cache's folder, an identifier of this run, and pairs, each with its key in the cache."""
 
 
 def compare(
@@ -50,10 +50,11 @@ def compare(
     """
     found = [pair for pair in identical_pairs(descriptors) if among is None or {pair.first, pair.second} & among]
     bar = _Bar(progress, "Comparing photos")
-    chunks = _unknown(descriptors, found, among, bar)
+    results = PairCache(descriptors.cache.folder)
+    chunks = _unknown(descriptors, results, found, among, bar)
     for pairs, proved in _proved(chunks, workers if len(descriptors) > FEW else 0):
         rows = zip(pairs, proved, strict=True)
-        descriptors.store.keep_compared((key, None if pair is None else _as_json(pair)) for (_, key), pair in rows)
+        results.write({key: None if pair is None else _as_json(pair) for (_, key), pair in rows})
         found += filter(None, proved)
     bar.to(1.0)
     # Of a pair that is proved upright and mirrored, the better comes last and stays; of equal ones, the first.
@@ -63,11 +64,14 @@ def compare(
 
 
 def _unknown(
-    descriptors: StoredDescriptors, found: list[DuplicatePair], among: Set[str] | None, bar: _Bar
+    descriptors: StoredDescriptors,
+    results: PairCache,
+    found: list[DuplicatePair],
+    among: Set[str] | None,
+    bar: _Bar,
 ) -> Iterator[Chunk]:
     """Chunks of pairs that were not compared yet; the results of those that were go to `found` on the way."""
-    store, run = descriptors.store, uuid4().hex
-    digests = store.with_descriptor()
+    run, digests = uuid4().hex, descriptors.digests
     same, lists = {(pair.first, pair.second) for pair in found}, steps(len(descriptors))
     for number, pairs in enumerate(candidates(descriptors)):
         for start in range(0, len(pairs), CHUNK):
@@ -77,15 +81,15 @@ def _unknown(
                 for pair in pairs[start : start + CHUNK]
                 if (pair.first, pair.second) not in same and (among is None or {pair.first, pair.second} & among)
             ]
-            keys = [pair_key(digests[key_of(one.first)], digests[key_of(one.second)], one.mirrored) for one in some]
-            left = []
-            for pair, key, (known, result) in zip(some, keys, store.compared(keys), strict=True):
-                if not known:
-                    left.append((pair, key))
-                elif result is not None:
+            unknown = []
+            for pair in some:
+                key = pair_key(digests[pair.first], digests[pair.second], pair.mirrored)
+                if key not in results.results:
+                    unknown.append((pair, key))
+                elif (result := results.results[key]) is not None:
                     found.append(_from_json(result, pair))
-            if left:
-                yield store.file, run, tuple(left)
+            if unknown:
+                yield descriptors.cache.folder, run, tuple(unknown)
 
 
 def _proved(chunks: Iterator[Chunk], workers: int) -> Iterator[tuple[Pairs, list[DuplicatePair | None]]]:
@@ -94,8 +98,8 @@ def _proved(chunks: Iterator[Chunk], workers: int) -> Iterator[tuple[Pairs, list
         if proved is not None:
             yield chunk[2], proved
             continue
-        file, run, pairs = chunk
-        for (*_, single), alone in run_jobs(prove, [(file, run, (pair,)) for pair in pairs], 1):
+        folder, run, pairs = chunk
+        for (*_, single), alone in run_jobs(prove, [(folder, run, (pair,)) for pair in pairs], 1):
             if alone is None:
                 _log.warning("Two photos were not compared: comparing them ended its process twice.")
             else:
@@ -104,15 +108,15 @@ def _proved(chunks: Iterator[Chunk], workers: int) -> Iterator[tuple[Pairs, list
 
 def prove(chunk: Chunk) -> list[DuplicatePair | None]:
     """Each pair with its proof, or None; runs in other processes."""
-    file, run, pairs = chunk
-    search = _search(file, run)
+    folder, run, pairs = chunk
+    search = _search(folder, run)
     return [search.proved(pair) for pair, _ in pairs]
 
 
 @lru_cache(maxsize=1)
-def _search(file: Path, _run: str) -> PairSearch:
+def _search(folder: Path, _run: str) -> PairSearch:
     """What a process keeps between chunks of one run: in the next run, other photos may have the same names."""
-    return PairSearch(StoredDescriptors(Store(file), ()))
+    return PairSearch(StoredDescriptors(PhotoCache(folder), {}))
 
 
 class _Bar:

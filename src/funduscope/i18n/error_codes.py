@@ -136,8 +136,7 @@ PROGRAM_CODES: Final[dict[str, ErrorCode]] = {
     ),
     "E_DISK": ErrorCode(
         507,
-        "the disk is full, may only be read, reports a fault, or has no file locks, which `doctor` "
-        "and `folds` need; no file is half-written",
+        "the disk is full, may only be read, or reports a fault; no file is half-written",
         "free space or name another folder, and run it again; what was finished stays",
     ),
     "E_INTERNAL": ErrorCode(500, "a fault in this program", "report it with `--debug`'s output"),

@@ -53,12 +53,6 @@ _DISK: Final = {
     errno.EIO: "the disk reports a fault (input/output error): name a folder on another disk, run it again, and check "
     "this disk",
 }
-_SQLITE: Final = {
-    "database or disk is full": errno.ENOSPC,
-    "disk I/O error": errno.EIO,
-    "attempt to write a readonly database": errno.EROFS,
-    "unable to open database file": errno.EACCES,
-}
 SHARED_MEMORY: Final = (
     "this system gives no shared memory (/dev/shm): mount it, in a container with --shm-size=1g, or train with "
     "--set training.workers=0"
@@ -93,7 +87,6 @@ def machine_fault(error: BaseException) -> CodedError | None:
     number = error.errno if isinstance(error, OSError) else None
     if number is None and (named := _OS_NUMBER.search(text)):
         number = int(named[1] or named[2])
-    number = next((meant for words, meant in _SQLITE.items() if words in text), number)
     if number in _DISK:
         return CodedError("E_DISK", _DISK[number])
     return CodedError("E_MEMORY", MEMORY) if _NO_MEMORY.search(text) else None
@@ -131,6 +124,5 @@ def _is_foreign(error: BaseException) -> bool:
         "onnxruntime",
         "safetensors",
         "safetensors_rust",
-        "sqlite3",
         "torch",
     )
