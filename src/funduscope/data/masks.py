@@ -8,6 +8,7 @@ of 127). One is RGBA with alpha 255 everywhere (the maximum over four channels m
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -167,26 +168,44 @@ def _why(error: Exception) -> str:
     return "" if isinstance(error, UnidentifiedImageError) else f" ({error})"
 
 
-def _values(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
-    """(H, W) or (H, W, planes) of the stored numbers, upright, alpha left out; and the palette, if there is one."""
+@dataclass(frozen=True, eq=False)
+class DecodedMask:
+    """A mask file's stored numbers, upright: (H, W) or (H, W, planes), an alpha plane the last."""
+
+    file_format: str
+    mode: str
+    values: np.ndarray
+    palette: np.ndarray | None
+
+    @property
+    def has_alpha(self) -> bool:
+        return self.mode.endswith("A")  # LA, PA, RGBA
+
+
+def decode_mask(path: Path, formats: tuple[str, ...] = _FORMATS) -> DecodedMask:
+    """Decode a mask file of one of these formats; raises `LabelError` naming the file."""
     try:
         # Read here: Pillow maps the file of a path, and gives a turned TIFF the wrong size.
         file = io.BytesIO(without_xmp_orientation(path.read_bytes()))
-        with Image.open(file, formats=_FORMATS) as image:
+        with Image.open(file, formats=formats) as image:
             if image.width * image.height > LIMITS.max_pixels:
                 most = LIMITS.max_pixels // 1_000_000
                 raise LabelError(f"The mask {path.name} has more than {most} million pixels.")
             if image.mode not in _MODES:
                 raise LabelError(f"The mask {path.name} is of mode {image.mode}; expected palette, gray or RGB.")
-            values, palette = stored_values(image), palette_of(image)
-            has_alpha = image.mode.endswith("A")  # LA, PA, RGBA
+            return DecodedMask(image.format or "", image.mode, stored_values(image), palette_of(image))
     except FileNotFoundError as error:
         raise LabelError(f"The mask {path.name} is not there (looked in {path.parent}).") from error
     except LabelError:
         raise
     except Exception as error:  # decoders raise anything on damaged files
         refuse_machine_fault(error)
-        raise LabelError(f"The mask {path.name} cannot be read; expected a whole PNG or TIFF{_why(error)}.") from error
-    if has_alpha:
-        values = values[..., :-1]
-    return values[..., 0] if values.ndim == 3 and values.shape[2] == 1 else values, palette
+        expected = f"{', '.join(formats[:-1])} or {formats[-1]}"
+        raise LabelError(f"The mask {path.name} cannot be read; expected a whole {expected}{_why(error)}.") from error
+
+
+def _values(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+    """(H, W) or (H, W, planes) of the stored numbers, upright, alpha left out; and the palette, if there is one."""
+    mask = decode_mask(path)
+    values = mask.values[..., :-1] if mask.has_alpha else mask.values
+    return values[..., 0] if values.ndim == 3 and values.shape[2] == 1 else values, mask.palette

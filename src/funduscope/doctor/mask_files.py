@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import warnings
@@ -14,16 +13,13 @@ from typing import Final
 
 import cv2
 import numpy as np
-from PIL import Image
 
-from funduscope.data.masks import VOTE, marked, palette_of, stored_values
+from funduscope.data.case import LabelError
+from funduscope.data.masks import VOTE, DecodedMask, decode_mask, marked
 from funduscope.data.table import NONE_WORD, spelled_as_stored
 from funduscope.doctor.columns import EXPERT_CODES, plain
 from funduscope.doctor.inventory import Inventory, PhotoIndex
 from funduscope.doctor.label_rows import LabelRows
-from funduscope.i18n.errors import refuse_machine_fault
-from funduscope.imaging.file_headers import without_xmp_orientation
-from funduscope.imaging.limits import LIMITS
 from funduscope.vocabulary import CODES, STRUCTURES, VOTERS
 
 _NAMED: Final = re.compile(
@@ -31,7 +27,6 @@ _NAMED: Final = re.compile(
 )
 _FOLDERS: Final = {plain(item.name): item.code for item in STRUCTURES} | {"hemorrhages": "HE", "opticdisk": "OD"}
 _FORMATS: Final = ("PNG", "TIFF", "JPEG", "BMP", "GIF")
-_WITH_ALPHA: Final = ("LA", "PA", "RGBA")
 _FEW: Final = 8
 
 
@@ -153,21 +148,14 @@ def read_stored(path: Path) -> Stored | str:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of damaged files; the checks report what is wrong
-            file = io.BytesIO(without_xmp_orientation(path.read_bytes()))  # see data/masks.py
-            with Image.open(file, formats=_FORMATS) as image:
-                if image.width * image.height > LIMITS.max_pixels:
-                    return f"It has more than {LIMITS.max_pixels // 1_000_000} million pixels."
-                kind, mode = image.format or "", image.mode
-                values, palette = stored_values(image), palette_of(image)
-    except Exception as error:  # decoders raise anything on damaged files
-        refuse_machine_fault(error)
-        return f"It cannot be opened as an image ({str(error).rstrip('.') or type(error).__name__})."
-    return _stored(mode, kind, values, palette)
+            return _stored(decode_mask(path, _FORMATS))
+    except LabelError as error:
+        return str(error)
 
 
-def _stored(mode: str, kind: str, values: np.ndarray, palette: np.ndarray | None) -> Stored | str:
-    alpha = None
-    if mode in _WITH_ALPHA:
+def _stored(mask: DecodedMask) -> Stored | str:
+    alpha, values, palette = None, mask.values, mask.palette
+    if mask.has_alpha:
         alpha, values = values[..., -1] > 0, values[..., :-1]
     inside = marked(values, palette)
     if values.ndim == 3:
@@ -184,7 +172,7 @@ def _stored(mode: str, kind: str, values: np.ndarray, palette: np.ndarray | None
     values = np.ascontiguousarray(values if values.dtype == np.uint8 else np.clip(values, 0, 255).astype(np.uint8))
     counts = cv2.calcHist([values], [0], None, [256], [0, 256]).ravel()
     levels = tuple(np.flatnonzero(counts)[: _FEW + 1].tolist())
-    return Stored(mode, kind, values, levels, inside, values if strength is None else strength, alpha)
+    return Stored(mask.mode, mask.file_format, values, levels, inside, values if strength is None else strength, alpha)
 
 
 def _strength(values: np.ndarray, palette: np.ndarray | None, inside: np.ndarray) -> np.ndarray | None:
