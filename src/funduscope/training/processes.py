@@ -9,6 +9,7 @@ A process is bound to its own cores: two processes whose threads share cores slo
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import logging
 import math
@@ -68,6 +69,13 @@ def state() -> PartialState:
 def is_distributed() -> bool:
     """Whether this process is one of several that train together."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+@atexit.register
+def _leave_group() -> None:
+    """Ends what this process exchanges sums with: at its end gloo's threads would abort it."""
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
 
 
 class _AllReduce(torch.autograd.Function):
