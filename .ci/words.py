@@ -1,4 +1,4 @@
-"""Prints where comments, docstrings and Markdown have words that are not used here, and what stands in their place.
+"""Prints where comments, docstrings and Markdown have words that are not used here; `OLD` says what replaces them.
 
 The tables of texts that users see, and names, are not read.
 """

@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from research.photos_by_set import photos_by_set
 
 from funduscope.data.case import Case
-from funduscope.data.sources import read_data
 from funduscope.imaging.framing import Frame, frame
 from funduscope.imaging.photo import Photo
 from funduscope.inference.findings import Findings
@@ -81,15 +81,11 @@ def main() -> None:
     parser.add_argument("--photos", type=int, default=60)
     options = parser.parse_args()
     model = load(options.model)
-    by_set: dict[str, list[Case]] = {}
-    for case in read_data([options.data]):
-        by_set.setdefault(case.dataset, []).append(case)
 
     what = "on marks | outlines | edema risk | urgent"
     print(f"| data set | photos | with marks | answered | before: {what} | after: {what} |")
     print("|---" * 12 + "|")
-    for name, cases in by_set.items():
-        chosen = cases[:: max(1, len(cases) // options.photos)][: options.photos]
+    for name, chosen in photos_by_set(options.data, options.photos).items():
         n_marked, n_answered, before, after = measure(model, chosen)
         cells = f"{len(chosen)} | {n_marked} | {n_answered} | {before.cells()} | {after.cells()}"
         print(f"| {name} | {cells} |", flush=True)

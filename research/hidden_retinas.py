@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from research.photos_by_set import evenly_spread
 
 from funduscope.data.case import Case
 from funduscope.data.sources import read_data
@@ -75,7 +76,7 @@ def print_darkened(cases: Sequence[Case], each: int) -> None:
     counts = {f"{light:.0%} of the light": Counter[str]() for light in LIGHTS}
     for dataset in dict.fromkeys(case.dataset for case in cases):
         group = [case for case in cases if case.dataset == dataset and case.labels.quality in (None, "good")]
-        for case in group[:: max(1, len(group) // each)][:each]:
+        for case in evenly_spread(group, each):
             pixels = Photo.open(case.path).pixels
             for light, counter in zip(LIGHTS, counts.values(), strict=True):
                 counter[outcome(np.rint(pixels * light).astype(np.uint8))] += 1

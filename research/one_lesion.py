@@ -13,9 +13,9 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+from research.photos_by_set import photos_by_set
 
 from funduscope.data.case import Case
-from funduscope.data.sources import read_data
 from funduscope.inference.findings import Findings
 from funduscope.inference.loading import load
 from funduscope.inference.one_lesion import MISTAKEN, NEVER_IN_DISC
@@ -31,7 +31,7 @@ def masks_of(case: Case, findings: Findings) -> dict[str, np.ndarray]:
 
 def removed_outlines(findings: Findings, code: str) -> list[np.ndarray]:
     """The places (N, 2) x, y of the outlines of a kind that are not counted, by outline."""
-    every = findings.outlines(code, anywhere=True)
+    every = findings.outlines(code)
     mask = findings.mask(code)
     places = [every.places[every.which == number] for number in np.flatnonzero(every.kept)]
     return [of_one for of_one in places if not mask[of_one[0, 1], of_one[0, 0]]]
@@ -62,16 +62,11 @@ def main() -> None:
     parser.add_argument("--photos", type=int, default=60)
     options = parser.parse_args()
     model = load(options.model)
-    by_set: dict[str, list[Case]] = {}
-    for case in read_data([options.data]):
-        if case.fold in (0, 1):
-            by_set.setdefault(case.dataset, []).append(case)
 
     kinds = ("outlines", "in the disc", "twice", "of its own kind", "of the kept kind", "of neither")
     print(f"| data set | photos answered | {' | '.join(kinds)} |")
     print("|---" * (2 + len(kinds)) + "|")
-    for name, cases in by_set.items():
-        chosen = cases[:: max(1, len(cases) // options.photos)][: options.photos]
+    for name, chosen in photos_by_set(options.data, options.photos, folds=(0, 1)).items():
         counts = Counter[str]()
         for case in chosen:
             findings = model(case.path)

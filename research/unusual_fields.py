@@ -18,9 +18,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from research.photos_by_set import photos_by_set
 
-from funduscope.data.case import Case
-from funduscope.data.sources import read_data
 from funduscope.imaging.framing import frame
 from funduscope.imaging.photo import Photo
 from funduscope.inference.loading import load
@@ -96,12 +95,9 @@ def main() -> None:
     model = without_close_view(loaded)
     random = np.random.default_rng(0)
 
-    by_set: dict[str, list[Case]] = {}
-    for case in read_data([options.data]):
-        by_set.setdefault(case.dataset, []).append(case)
+    by_set = photos_by_set(options.data, options.photos)
     counts: dict[str, Counter[str]] = {}
-    for name, cases in by_set.items():
-        chosen = cases[:: max(1, len(cases) // options.photos)][: options.photos]
+    for name, chosen in by_set.items():
         for number, case in enumerate(chosen):
             pixels = Photo.open(case.path).pixels
             counts.setdefault(name, Counter())[outcome(model, pixels)] += 1

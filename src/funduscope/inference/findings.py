@@ -266,7 +266,7 @@ class Findings:
         self._plane(code)  # raises where there is none
         pair = next((pair for pair in MISTAKEN if code in pair), (code,))
         given = {name: Components.of(self._masks[name]) for name in pair if name in self._masks}
-        outlined = {name: given.get(name) or self.outlines(name) for name in pair if name in self.frame_probs}
+        outlined = {name: given.get(name) or self._possible(name) for name in pair if name in self.frame_probs}
         if len(outlined) == 2:
             first, second = outlined
             kept = resolve(outlined[first], outlined[second], self._plane(first), self._plane(second), self.transform)
@@ -277,11 +277,15 @@ class Findings:
             self._masks[name] = parts.mask
             self._objects[name] = parts.objects(self._plane(name), self.transform, self.anatomy)
 
-    def outlines(self, code: str, *, anywhere: bool = False) -> Components:
-        """The outlines of a structure by itself, whatever else is outlined there: of those large enough.
+    def _possible(self, code: str) -> Components:
+        """The outlines of a structure where it can be."""
+        parts = self.outlines(code)
+        if code in NEVER_IN_DISC and self.disc_diameter_px:
+            parts = outside_disc(parts, self.mask("OD"))
+        return parts
 
-        anywhere: also exudates inside the disc, which no mask has.
-        """
+    def outlines(self, code: str) -> Components:
+        """The outlines of a structure that are large enough, whatever else is outlined in their places."""
         plane, threshold = self._plane(code), self.card.thresholds[code]
         square = self.transform.size_px**2
         smallest = square * max(
@@ -289,8 +293,6 @@ class Findings:
         )
         parts = Components.of(self.transform.mask_to_photo(plane, threshold))
         parts = parts.largest() if code == "OD" else parts.in_the_eye(self.photo.pixels, self.transform)  # one disc
-        if code in NEVER_IN_DISC and not anywhere and self.disc_diameter_px:
-            parts = outside_disc(parts, self.mask("OD"))
         return parts.at_least(smallest)
 
     def objects(self, code: str) -> tuple[LesionObject, ...]:

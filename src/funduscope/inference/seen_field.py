@@ -10,14 +10,20 @@ from typing import Final, Literal
 
 UnusualField = Literal["wide", "narrow"]
 
-SMALL_DISC, LARGE_DISC = 0.09, 0.25
-"""Diameters of the disc, as shares of the field's width: beyond them a field is wide or narrow."""
+SMALL_DISC: Final = 0.09
+"""Diameter of the disc, as a share of the field's width. A smaller one is that of a wide field."""
+
+LARGE_DISC: Final = 0.25
+"""A larger one is that of a narrow field."""
 
 FAR_FOR_A_SMALL_DISC: Final = 0.29
 """A small disc was not outlined whole where the fovea is further from it than this share of the field."""
 
-NEAR_FOVEA, FAR_FOVEA = 0.24, 0.49
-"""Distances from disc to fovea, as shares of the field's width: beyond them a field is wide or narrow."""
+NEAR_FOVEA: Final = 0.24
+"""Distance from disc to fovea, as a share of the field's width. A smaller one is that of a wide field."""
+
+FAR_FOVEA: Final = 0.49
+"""A larger one is that of a narrow field."""
 
 
 def unusual_field(

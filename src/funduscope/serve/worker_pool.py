@@ -193,10 +193,12 @@ class WorkerPool:
         try:
             async with asyncio.timeout(self._limits.deadline_s):
                 return await self._read(job)
+
         except TimeoutError:
             sentence = f"the photo was not read within {self._limits.deadline_s:g} s: send it again later"
             retry_after_s = max(1, math.ceil(self._seconds_a_photo))
             raise RefusalError("E_DEADLINE", sentence, retry_after_s) from None
+
         except BrokenProcessPool:
             sentence = (
                 "the worker process ended while it had this photo: send it again, and report it if that happens twice"
