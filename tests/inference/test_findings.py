@@ -524,6 +524,7 @@ def test_in_an_unusual_field_of_view_neither_edema_risk_nor_distances_are_given(
     found = found_in(photo(), replace(outputs(OD=spots[0], EX=spots[1]), landmarks=places)).to_dict()
     assert (found["headline"]["trust"] or {}).get("code") == ("TRUST_UNUSUAL_FIELD" if is_unusual else None)
     assert (found["dme"] is None) is is_unusual
+    assert (found["headline"]["dme"]["code"] == "DME_NOT_GIVEN") is is_unusual
     assert (found["lesions"]["EX"]["nearest_fovea_dd"] is None) is is_unusual
     assert (found["rules"]["dme_risk"] is None) is is_unusual
     assert found["predicted_grade"] is not None

@@ -152,12 +152,16 @@ def _grade(found: Mapping[str, Any], words: Words, size: float) -> list[Flowable
 
 
 def _edema(found: Mapping[str, Any], words: Words, size: float) -> list[Flowable]:
-    if found["dme"] is None:
+    said = found["headline"]["dme"]
+    if said is None:
         return []
+    title = [Text(words("dme.title"), style(size, color="dim")), Text(words.message(said), style(size + 3, bold=True))]
+    if found["dme"] is None:
+        return title
+
     risk = found["dme"]["risk"]
     return [
-        Text(words("dme.title"), style(size, color="dim")),
-        Text(words.message(found["headline"]["dme"]), style(size + 3, bold=True)),
+        *title,
         *(_ProbabilityBar(str(number), probability, chosen=number == risk, size=size)
           for number, probability in enumerate(found["dme"]["probabilities"])),
         Text(f"{risk}: {words(f'dme.{risk}')}.", style(size - 0.5, color="dim")),
