@@ -155,7 +155,10 @@ def _edema(found: Mapping[str, Any], words: Words, size: float) -> list[Flowable
     said = found["headline"]["dme"]
     if said is None:
         return []
-    title = [Text(words("dme.title"), style(size, color="dim")), Text(words.message(said), style(size + 3, bold=True))]
+    title: list[Flowable] = [
+        Text(words("dme.title"), style(size, color="dim")),
+        Text(words.message(said), style(size + 3, bold=True)),
+    ]
     if found["dme"] is None:
         return title
 
