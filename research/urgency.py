@@ -188,6 +188,9 @@ def table_lines(eyes: Sequence[Eye]) -> list[str]:
             healthy = count(eye for eye in group if eye.is_healthy or eye.is_good)
             referable = count(eye for eye in group if eye.is_referable)
             urgent = count(eye for eye in group if eye.is_urgent)
+            if not healthy.eyes and not referable.eyes:
+                continue  # no grade, no risk and no quality is known
+
             name = f"{DATASETS[dataset]}{' (good photos, grade unknown)' if any(eye.is_good for eye in group) else ''}"
             cells = [
                 f"`{model}`, {fold}", name, str(healthy.eyes), share(healthy.referred, healthy.eyes),
