@@ -34,7 +34,7 @@ EYES: Final[dict[str, Laterality]] = {
 }  # fmt: skip
 _SIDE_IN_NAME: Final = re.compile(r"(?:^|[-_ .])(left|right|l|r|os|od)$", re.IGNORECASE)
 QUALITY_WORDS: Final[dict[str, Quality]] = {
-    "good": "good", "usable": "usable", "reject": "reject", "not_fundus": "not_fundus"
+    "good": "good", "usable": "usable", "reject": "reject", "not_fundus": "not_fundus", "outlier": "not_fundus"
 }  # fmt: skip
 GRADE_WORDS: Final = {
     "nodr": 0, "mild": 1, "moderate": 2, "severe": 3, "proliferative": 4, "proliferativedr": 4, "proliferatedr": 4,

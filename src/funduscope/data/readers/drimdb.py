@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from funduscope.data.case import Case, Labels, Quality
+from funduscope.data.case import Case, Labels
 from funduscope.data.match_photos import photo_rows, photos_in
-from funduscope.data.rows import columns_of
+from funduscope.data.rows import QUALITY_WORDS, columns_of
 
 NAME = "DRIMDB"
 
 _COLUMNS = ("image", "quality")
-_QUALITIES: dict[str, Quality] = {"good": "good", "reject": "reject", "outlier": "not_fundus"}
 
 
 def recognize(folder: Path) -> bool:
@@ -29,6 +28,6 @@ def read(folder: Path) -> list[Case]:
     photos = photos_in(folder / "images")
     cases = []
     for row, path in photo_rows(folder / "labels.csv", _COLUMNS, photos):
-        labels = Labels(quality=row.one_of("quality", _QUALITIES))
+        labels = Labels(quality=row.one_of("quality", QUALITY_WORDS))
         cases.append(Case.of("drimdb", path, labels))
     return cases
