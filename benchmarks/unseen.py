@@ -46,7 +46,7 @@ def for_photo_tasks(predictor: Predictor) -> Predictor:
 
 
 def measured(run: Path | None, name: str = "default") -> Measured:
-    """The shipped model of that name, or the run that it repeats (`train --refit`), exported.
+    """The shipped model of that name, or the run that it repeats, exported.
 
     Ends the program where neither can be measured.
     """

@@ -10,7 +10,7 @@ The default model's figures are of folds 0 and 3, of a run that learned without 
 `funduscope evaluate runs/flagship/model.int8.onnx runs/flagship3/model.onnx --data DATA --out OUT`.
 
 A figure in those files comes from here or it does not stand there; a test compares them. A model that learned from
-every photo ships with the figures of the procedure that made it: those of the run that it repeats (`train --refit`).
+every photo ships with the figures of the procedure that made it: those of the run that it repeats.
 """
 
 from __future__ import annotations

@@ -401,19 +401,6 @@ def test_train_hands_everything_on(command: Command, table: Path, tmp_path: Path
     code, _, err = command("train", "plain", "--data", table, "--run", tmp_path / "run", "--init", tmp_path / "gone")
     assert code == 1
     assert "gone is not there: expected a run folder" in err
-    code, _, err = command("train", "plain", "--data", table, "--run", tmp_path / "run", "--refit", "fast")
-    assert code == 1
-    assert "fast is not there: expected a finished run's folder" in err
-    (tmp_path / "begun").mkdir()
-    for begun, says in (
-        ("begun", "begun has no best.safetensors yet"),
-        ("begun/last.safetensors", "last.safetensors is not there"),
-    ):
-        code, _, err = command(
-            "train", "plain", "--data", table, "--run", tmp_path / "run", "--refit", tmp_path / begun
-        )
-        assert code == 1
-        assert says in err
 
 
 def test_export_prints_what_it_wrote(command: Command, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

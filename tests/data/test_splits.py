@@ -40,7 +40,7 @@ def test_the_only_fold_there_is_does_not_select_where_it_tests(cases: list[Case]
 
 
 def test_a_run_says_which_fold_selected(cases: list[Case], tmp_path: Path) -> None:
-    """Otherwise the fold that training chooses; a refit has none, and learned from every photo."""
+    """Otherwise the fold that training chooses."""
     made = make_folds(cases)
     for about, selecting in (
         ({"fold": 0, "validation_fold": 3}, 3),
@@ -116,7 +116,6 @@ def test_a_fold_does_not_make_an_official_test_photo_learnable(tmp_path: Path) -
     test = [_case(f"idrid-B/test/IDRiD_{i:03d}").in_fold(i % 3) for i in range(6)]
     plan = SplitPlan.of([*train, *test], 0)
     assert all(case.split is None for case in (*plan.train, *plan.validation, *plan.test))
-    assert SplitPlan.for_refit([*train, *test]).train == train
     listed = tmp_path / "folds.csv"
     listed.write_text("subset,image,visit,fold\nB/test,IDRiD_001,v1,0\n", "utf-8")
     with pytest.raises(LabelError, match="official test, whose photos are in no fold"):
@@ -130,20 +129,6 @@ def test_another_photo_of_an_official_test_eye_is_in_no_fold_either() -> None:
     found = SplitPlan.of([test, copy, other]).cases
     assert [case.fold is None for case in found] == [True, True, False]
     assert SplitPlan.of(found).unassigned == []
-    assert SplitPlan.for_refit(found).train == [found[2]]
-
-
-def test_a_refit_looks_for_eyes_of_the_official_test_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a new run leaves out, because it shows an eye of the official test, a refit may not learn either."""
-    test, copy, other = (_case(f"idrid-B/{name}") for name in ("test/IDRiD_001", "train/IDRiD_002", "train/IDRiD_003"))
-
-    def joined(cases: list[Case], **_: object) -> list[Case]:
-        return [case.in_fold(case.fold, "one eye") if case.key != other.key else case for case in cases]
-
-    monkeypatch.setattr(splits, "join_duplicates", joined)
-    cases = [test, copy, other]
-    assert [case.key for case in SplitPlan.for_new_run(cases, None).cases if case.fold is not None] == [other.key]
-    assert [case.key for case in SplitPlan.for_refit(cases).train] == [other.key]
 
 
 COPIES = {
@@ -166,15 +151,5 @@ def test_no_eye_of_an_official_test_is_learned_where_its_set_has_folds(
 
     monkeypatch.setattr(splits, "join_duplicates", joined)
     cases = [test, copy, *placed, *other]
-    for plan in (SplitPlan.for_refit(cases), *(SplitPlan.for_new_run(cases, fold) for fold in (0, 1, 2))):
+    for plan in (SplitPlan.for_new_run(cases, fold) for fold in (0, 1, 2)):
         assert not {test.key, copy.key} & {one.key for one in (*plan.train, *plan.validation, *plan.test)}
-    assert {one.key for one in SplitPlan.for_refit(cases).train} == {one.key for one in (*placed, *other)}
-
-
-def test_a_refit_lists_every_photo_that_it_learns_from(tmp_path: Path) -> None:
-    """In its folds.csv, by which photos count as seen: those too that the data set's own folds leave out."""
-    cases = [*(_case(f"set/{i}", fold=i % 3) for i in range(6)), _case("set/6"), _case("set/7")]
-    plan = SplitPlan.for_refit(cases)
-    assert len(plan.train) == 8
-    write_folds(plan.cases, tmp_path / "folds.csv")
-    assert {name for _, name in read_folds(tmp_path / "folds.csv")} == {case.name for case in cases}

@@ -70,13 +70,6 @@ def test_too_few_photos_tell_no_distance() -> None:
     assert fit_reference(enough, None) is None
 
 
-def test_a_model_that_learned_from_every_photo_takes_the_percentiles_of_its_like(reference: Reference) -> None:
-    rng = np.random.default_rng(7)
-    every = fit_reference(like_photos(rng, 500), None, like=reference)
-    assert every is not None
-    np.testing.assert_array_equal(every.quantiles, reference.quantiles)
-
-
 def test_an_unlike_photo_is_warned_of_and_its_distance_told(reference: Reference) -> None:
     from funduscope.imaging.framing import frame
     from funduscope.imaging.photo import Photo

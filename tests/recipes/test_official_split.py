@@ -118,7 +118,6 @@ def test_a_published_recipe_goes_the_challenges_way(
         lambda cases, run: SplitPlan.of(cases, 0),
         lambda cases, run: SplitPlan.for_new_run(cases, None),
         lambda cases, run: SplitPlan.for_new_run(with_official_split(cases), None),
-        lambda cases, run: SplitPlan.for_refit(cases),
         lambda cases, run: SplitPlan.of_run(run, cases),
     ],
     ids=[
@@ -126,7 +125,6 @@ def test_a_published_recipe_goes_the_challenges_way(
         "resumed with a fold",
         "train",
         "train --official-split",
-        "train --refit",
         "export, doctor, compare",
     ],
 )

@@ -7,7 +7,6 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import cv2
 import jsonschema
@@ -38,7 +37,6 @@ from funduscope.training import TrainingError, journal, stages, train_network
 from funduscope.training.distill import Teachers
 from funduscope.training.initialization import Start, first_network
 from funduscope.training.journal import draw_curves
-from funduscope.training.processes import Watch
 from funduscope.training.stages import run_recipe
 from funduscope.training.validation import make_validation
 from funduscope.vocabulary import CODES
@@ -168,17 +166,6 @@ def _stop(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
 
 
-def test_a_refit_of_a_run_without_these_stages_is_refused_before_anything_is_written(
-    staged: Recipe, cases: list[Case], tmp_path: Path, done: Path
-) -> None:
-    best = tmp_path / "other" / "best.safetensors"
-    best.parent.mkdir()
-    shutil.copy(done / "best.safetensors", best)
-    with pytest.raises(TrainingError, match="made by another recipe, without stage lesions"):
-        run_recipe(staged, cases, tmp_path / "run", start=Start(refit=best), make_validation=make_validation)
-    assert not (tmp_path / "run").exists()
-
-
 @pytest.mark.usefixtures("use_cache")
 def test_stages_that_have_ended_are_those_of_this_run_or_none(done: Path, staged: Recipe, cases: list[Case]) -> None:
     """Otherwise a network that learned from photos would be said to have kept them apart."""
@@ -194,54 +181,11 @@ def test_stages_that_have_ended_are_those_of_this_run_or_none(done: Path, staged
     assert (done / "run.json").read_bytes() == before
 
 
-@pytest.mark.parametrize(
-    ("fold", "changes", "says"),
-    [(0, [], "keeps no fold"), (None, ["stages.whole.training.epochs=3"], "Stage whole of the run to be repeated was")],
-)
-def test_a_refit_of_another_procedure_is_refused_before_any_stage_is_trained(
-    fold: int | None, changes: list[str], says: str, done: Path, cases: list[Case], tmp_path: Path
-) -> None:
-    other = Recipe.load("flagship", [*SMALL, *changes])
-    with pytest.raises(TrainingError, match=says):
-        run_recipe(other, cases, tmp_path / "run", fold, Start(refit=done / "best.safetensors"), make_validation)
-    assert not (tmp_path / "run").exists()
-
-
-def test_a_stage_that_keeps_the_first_weights_names_the_teachers_that_its_refit_will_have(
-    done: Path, staged: Recipe, tmp_path: Path
-) -> None:
+def test_a_stage_that_keeps_the_first_weights_names_its_teachers(done: Path, staged: Recipe, tmp_path: Path) -> None:
     best = done / "best.safetensors"
     stages._keep_first("lesions", staged.stage("lesions"), tmp_path / "lesions", 0, Start((best,), (best,)))
     about = json.loads((tmp_path / "lesions" / "run.json").read_text("utf-8"))
     assert about["teachers"] == [done.name]
-
-
-def test_a_refit_with_first_weights_that_its_run_had_not_is_refused_before_anything_is_written(
-    done: Path, staged: Recipe, cases: list[Case], tmp_path: Path
-) -> None:
-    best = done / "best.safetensors"
-    with pytest.raises(TrainingError, match=f"{done.name} was made without --init: refit it without"):
-        run_recipe(staged, cases, tmp_path / "run", None, Start((best,), refit=best), make_validation)
-    assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.usefixtures("use_cache")
-def test_a_refit_repeats_every_stage_on_every_photo(
-    done: Path, staged: Recipe, cases: list[Case], tmp_path: Path
-) -> None:
-    lines: list[dict[str, Any]] = []
-    start = Start(refit=done / "best.safetensors")
-    run_recipe(staged, cases, tmp_path, None, start, make_validation, Watch(report=lines.append))
-    assert {line["stage"] for line in lines} == {"lesions", "whole"}
-    card, theirs = (json.loads((folder / "card.json").read_text("utf-8")) for folder in (tmp_path, done))
-    assert card["thresholds"] == theirs["thresholds"]
-    again = Start(refit=tmp_path / "best.safetensors")
-    with pytest.raises(TrainingError, match=f"is a refit itself, of {done.name}: name the run that it repeats"):
-        run_recipe(staged, cases, tmp_path / "again", None, again, make_validation)
-    assert not (tmp_path / "again").exists()
-    for name in staged.stages:
-        about, before = (json.loads((f / STAGES / name / "run.json").read_text("utf-8")) for f in (tmp_path, done))
-        assert sum(about["photos"]["train"].values()) > sum(before["photos"]["train"].values())
 
 
 def test_a_stage_that_no_photo_teaches_is_named_with_the_ways_out(

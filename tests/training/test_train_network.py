@@ -31,12 +31,7 @@ from funduscope.progress import no_progress
 from funduscope.recipe import Recipe, RecipeError
 from funduscope.testing.drawn_eyes import draw_eye
 from funduscope.training import TrainingError, journal, validation
-from funduscope.training.initialization import (
-    START,
-    Start,
-    check_refit,
-    first_network,
-)
+from funduscope.training.initialization import START, Start, first_network
 from funduscope.training.journal import draw_curves
 from funduscope.training.leakage import check_unseen, warn_of_earlier, warn_of_learned
 from funduscope.training.samples import drawn, drop_unusable_masks, prepared, warn_unsampled, warn_untaught
@@ -111,18 +106,6 @@ def test_what_was_stopped_at_its_end_is_ended(
     train_network(short, cases, folder, fold=0)
     assert (folder / "validation" / "scores.json").is_file()
     assert len(list((folder / "kept").iterdir())) == 3
-
-
-@pytest.mark.usefixtures("use_cache")
-def test_a_refit_that_was_stopped_before_its_card_was_written_is_ended(
-    done: Path, short: Recipe, cases: list[Case], tmp_path: Path
-) -> None:
-    start = Start(refit=done / "best.safetensors")
-    train_network(short, cases, tmp_path, start=start)
-    before = (tmp_path / "card.json").read_bytes()
-    (tmp_path / "card.json").unlink()
-    train_network(short, cases, tmp_path, start=start)
-    assert (tmp_path / "card.json").read_bytes() == before
 
 
 def _stop(*_: object, **__: object) -> None:
@@ -338,47 +321,11 @@ def test_settings_that_contradict_each_other_are_refused(change: list[str], says
         Recipe.load("plain", change)
 
 
-@pytest.mark.usefixtures("use_cache")
-def test_a_run_is_repeated_on_every_photo(done: Path, short: Recipe, cases: list[Case], tmp_path: Path) -> None:
-    """What ships learns from all photos, as long as the measured run did, and takes over what that run had fixed."""
-    like = done / "best.safetensors"
-    train_network(short, cases, tmp_path / "all", start=Start(refit=like))
-    about = json.loads((tmp_path / "all" / "run.json").read_text("utf-8"))
-    measured = json.loads((done / "run.json").read_text("utf-8"))
-    assert about["photos"].keys() == {"train"}
-    assert sum(about["photos"]["train"].values()) > sum(measured["photos"]["train"].values())
-    card, theirs = (json.loads((folder / "card.json").read_text("utf-8")) for folder in (tmp_path / "all", done))
-    for name in ("temperatures", "thresholds", "smallest_px2", "referable_threshold"):
-        assert card[name] == theirs[name]
-    assert card["about"]["trained on"] == {"test fold left out": None, "photos": about["photos"]["train"]}
-    assert card["about"]["fixed by"].startswith(done.name)
-    assert not (tmp_path / "all" / "validation").exists(), "no photo is left that could tell"
-
-
-@pytest.mark.usefixtures("use_cache")
-def test_a_stage_without_thresholds_is_repeated_but_gets_none(
-    done: Path, short: Recipe, cases: list[Case], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Of a chain of stages the last one alone is judged whole; the others need not be, on few photos or on all."""
-    held = checkpoint.load(done / "best.safetensors")
-    stage = tmp_path / "stage" / "best.safetensors"
-    stage.parent.mkdir()
-    checkpoint.save(stage, held.recipe, {"weights": held.group("weights")}, {}, held.progress)
-    best = train_network(short, cases, tmp_path / "all", start=Start(refit=stage))
-    assert "has no thresholds yet, so this run gets none" in capsys.readouterr().err
-    assert best.is_file()
-    assert not (tmp_path / "all" / "card.json").exists()
-    second = train_network(short, cases, tmp_path / "second", fold=0, start=Start((stage,)))
-    train_network(short, cases, tmp_path / "next", start=Start((best,), refit=second))
-    assert json.loads((tmp_path / "next" / "card.json").read_text("utf-8"))["about"]["calibration"]
-
-
 @pytest.mark.slow
 @pytest.mark.usefixtures("use_cache")
 def test_the_mean_of_two_runs_weights_gets_a_card_and_learns_nothing(
     done: Path, short: Recipe, cases: list[Case], tmp_path: Path
 ) -> None:
-    """Also on every photo: the mean of the repeated run and the weights before, with the card of the measured mean."""
     train_network(short, cases, tmp_path / "more", fold=0, start=Start((done / "best.safetensors",)))
     both = (done / "best.safetensors", tmp_path / "more" / "best.safetensors")
     still = short.model_copy(update={"training": short.training.model_copy(update={"epochs": 0})})
@@ -394,11 +341,6 @@ def test_the_mean_of_two_runs_weights_gets_a_card_and_learns_nothing(
     assert about["init"]["name"] == f"{done.name} + more"
     assert about["samples"] == 0
     assert "train" not in about["photos"], "none taught it anything"
-    train_network(still, cases, tmp_path / "all", start=Start(both, refit=best))
-    assert (
-        checkpoint.load(tmp_path / "all" / "best.safetensors").card["thresholds"]
-        == checkpoint.load(best).card["thresholds"]
-    )
     with pytest.raises(RecipeError, match="no weights to start from"):
         train_network(still, cases, tmp_path / "none", fold=0)
     given = checkpoint.load(best)
@@ -424,18 +366,15 @@ def test_a_finished_mean_is_left_as_it_is(done: Path, short: Recipe, cases: list
 
 
 @pytest.mark.usefixtures("use_cache")
-def test_an_official_test_photo_is_never_learned_from(
-    done: Path, short: Recipe, cases: list[Case], tmp_path: Path
-) -> None:
-    """Also where a run is repeated on every photo there is."""
+def test_an_official_test_photo_is_never_learned_from(short: Recipe, cases: list[Case], tmp_path: Path) -> None:
     graded = next(case for case in cases if case.dataset == "idrid-B")
     place = {"key": "idrid-B/test/IDRiD_900", "name": "IDRiD_900", "visit": "official", "fold": None, "split": "test"}
     Image.fromarray(draw_eye(900, width_px=400).pixels).save(tmp_path / "another.png")
     official = replace(graded, **place, path=tmp_path / "another.png")
-    train_network(short, [*cases, official], tmp_path / "all", start=Start(refit=done / "best.safetensors"))
+    train_network(short, [*cases, official], tmp_path / "all", fold=0)
     about = json.loads((tmp_path / "all" / "run.json").read_text("utf-8"))
-    assert about["photos"]["train"]["idrid-B"] == sum(case.dataset == "idrid-B" for case in cases)
-    assert about["until"] == 1
+    counted = [about["photos"][part]["idrid-B"] for part in ("train", "validation", "test")]
+    assert sum(counted) == sum(case.dataset == "idrid-B" for case in cases)
 
 
 @pytest.mark.usefixtures("use_cache")
@@ -469,25 +408,6 @@ def test_a_run_that_lost_patience_says_how_many_samples_it_drew(
     assert len(lines) == 2
     about = json.loads((tmp_path / "run.json").read_text("utf-8"))
     assert about["samples"] == sum(line["samples"] for line in lines)
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("use_cache")
-def test_a_refit_lowers_the_rate_where_the_run_did(short: Recipe, cases: list[Case], tmp_path: Path) -> None:
-    """Without validation photos of its own: the scores are those of the run that it repeats."""
-    plateau = ["training.schedule=plateau", "training.plateau_patience=1", "training.epochs=4", "training.patience=9"]
-    recipe = Recipe.from_toml(short.to_toml(), [*plateau, "training.warm_up_frac=0", "training.workers=0"])
-    scores = iter([0.5, 0.4, 0.4, 0.9])
-    best = train_network(
-        recipe, cases, tmp_path / "fold", fold=0, make_validation=lambda *_: lambda _: {"selection": next(scores)}
-    )
-    train_network(recipe, cases, tmp_path / "all", start=Start(refit=best))
-    rates = [
-        [json.loads(line)["learning rate"] for line in (tmp_path / name / "journal.jsonl").read_text().splitlines()]
-        for name in ("fold", "all")
-    ]
-    assert rates[0] == pytest.approx(rates[1])
-    assert rates[0][3] < rates[0][2] < rates[0][1] == rates[0][0]
 
 
 def test_first_weights_go_wherever_they_fit_and_the_rest_starts_fresh(short: Recipe, tmp_path: Path) -> None:
@@ -805,16 +725,6 @@ def test_answers_of_the_first_weights_that_no_photo_teaches_are_named(
     assert not capsys.readouterr().err
 
 
-@pytest.mark.usefixtures("use_cache")
-def test_another_procedure_is_not_repeated(done: Path, short: Recipe, cases: list[Case], tmp_path: Path) -> None:
-    like = done / "best.safetensors"
-    with pytest.raises(TrainingError, match="leave the fold out"):
-        train_network(short, cases, tmp_path / "fold", fold=0, start=Start(refit=like))
-    other = short.model_copy(update={"training": short.training.model_copy(update={"batch": 3})})
-    with pytest.raises(TrainingError, match="other settings"):
-        train_network(other, cases, tmp_path / "other", start=Start(refit=like))
-
-
 def test_a_share_of_the_photos_is_whole_visits_of_every_set_and_holds_the_smaller_share(cases: list[Case]) -> None:
     many = [
         replace(case, key=f"{case.key}-{i}-{eye}", visit=f"{case.visit}-{i}")
@@ -866,29 +776,6 @@ def test_a_fine_tuning_that_goes_on_without_naming_its_first_weights_keeps_what_
     about = json.loads((folder / "run.json").read_text("utf-8"))
     assert "init=" in about["command"]
     assert (about["command"], about["init"]) == (began["command"], began["init"])
-
-
-@pytest.mark.usefixtures("use_cache")
-def test_a_refit_has_the_teachers_and_first_weights_of_its_run_and_no_others(
-    done: Path, short: Recipe, cases: list[Case], tmp_path: Path
-) -> None:
-    weights = done / "best.safetensors"
-    for start, option in ((Start((weights,), refit=weights), "--init"), (Start((), (weights,), weights), "--teacher")):
-        with pytest.raises(TrainingError, match=f"was made without {option}: refit it without"):
-            train_network(short, cases, tmp_path / "run", start=start)
-
-
-def test_a_refit_from_other_first_weights_is_warned_of(done: Path, tmp_path: Path, capsys) -> None:
-    first = {"sha256": hashlib.sha256((done / "best.safetensors").read_bytes()).hexdigest(), "name": "first"}
-    weights = tmp_path / "best.safetensors"
-    weights.write_bytes((done / "best.safetensors").read_bytes())
-    recipe, start = checkpoint.load(weights).recipe, Start((done / "best.safetensors",), refit=weights)
-    for init, says in ((first, ""), (first | {"sha256": "0"}, "began from other weights (first)")):
-        (tmp_path / "run.json").write_text(json.dumps({"init": init}))
-        check_refit(start, recipe, None)
-        err = capsys.readouterr().err
-        assert says in err
-        assert bool(says) == bool(err)
 
 
 @pytest.mark.usefixtures("use_cache")

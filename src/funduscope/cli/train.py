@@ -43,10 +43,6 @@ OfficialSplit = Annotated[
         help="Train on IDRiD's official training photos; their first fold is the validation fold.",
     ),
 ]
-Refit = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option(help="Repeat this run on all photos, without validation, with its epochs and card.", metavar="RUN"),
-]
 
 
 def train(
@@ -63,7 +59,6 @@ def train(
     teacher: Teacher = None,
     change: Change = None,
     processes: ProcessCount = "auto",
-    refit: Refit = None,
 ) -> int:
     """Train a model, or continue a training that stopped.
 
@@ -84,7 +79,7 @@ def train(
 
     keep_freed_memory(NO_LIMIT)
     note_system_files(data)
-    models = {"init": init, "refit": [refit] if refit else None, "teacher": teacher}
+    models = {"init": init, "teacher": teacher}
     ended = "the training was ended ({signal}): the same command continues after the last finished epoch"
     with ended_by_sigterm(ended):
         made = train_run(
@@ -94,7 +89,6 @@ def train(
             fold,
             init=init or (),
             teachers=teacher or (),
-            refit=refit,
             processes="auto" if processes == "auto" else int(processes),
             progress=tracked,
             command=_command(recipe, data, run, "--official-split" if official_split else fold, models, change),

@@ -60,7 +60,6 @@ def compare_runs(
         if not run.scores:
             raise CompareError(
                 f"{run.name} has no scores to compare: name photos of its validation or test fold "
-                "with --data; its weights must be in its folder. A refit, which learned from every "
-                "photo, has none: compare the run that it repeats."
+                "with --data; its weights must be in its folder."
             )
     return write_page(records, compare_pairs(records, progress), out, figures, command)

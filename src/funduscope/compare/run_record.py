@@ -136,7 +136,7 @@ class RunRecord:
     def unfinished(self) -> str:
         """The progress of a training that neither ended nor stopped early; empty otherwise."""
         training = self.recipe.training
-        n_planned = self.about.get("until", training.epochs)  # of joined stages, a refit
+        n_planned = self.about.get("until", training.epochs)  # of joined stages
         n_epochs = max((line["epoch"] for line in self.journal), default=0)
         best_epochs = [line["epoch"] for line in self.journal if line.get("best")]
         best_epoch = max(best_epochs, default=n_epochs)

@@ -88,20 +88,6 @@ class SplitPlan:
         return plan
 
     @classmethod
-    def for_refit(cls, cases: Sequence[Case], run: Path | None = None, progress: Progress = no_progress) -> SplitPlan:
-        """Every photo trains, except those of an official test and others of the same eyes, which are looked for as in
-        `for_new_run`."""
-        joined, crossing = join_sets_without_folds(cases, progress=progress)
-        assigned = _assign([*joined, *crossing], _folds_of(run))  # no fold is kept apart that these could be in
-        apart = _official_visits(assigned)
-        # The run's folds.csv, which says what it learned from, lists photos that have a fold.
-        stray = [case for case in assigned if case.fold is None and case.visit not in apart]
-        known = {case.visit for case in assigned if case.fold is not None}
-        made = {case.key: case for case in make_folds([case for case in stray if case.visit not in known])}
-        assigned = [made.get(case.key, case) for case in assigned]
-        return cls(assigned, [case for case in assigned if case.visit not in apart], [], [])
-
-    @classmethod
     def _parted(cls, cases: list[Case], fold: int | None, selecting: int | None) -> SplitPlan:
         placed, apart = [case for case in cases if case.fold is not None], _official_visits(cases)
         free = [case for case in placed if case.visit not in apart]
@@ -129,7 +115,7 @@ class SplitPlan:
                 "their visits or eyes are in two folds of the other data sets. Mend those, or make folds over all "
                 "data: `funduscope folds`."
             )
-        if left := self.unassigned if self.validation else ():  # a refit learns from them all
+        if left := self.unassigned:
             sentences.append(
                 f"left out: {len(left)} {'photo has' if len(left) == 1 else 'photos have'} no fold, such as "
                 f"{left[0].key}, where others of the same data set have one: give every photo its fold, or none."

@@ -79,8 +79,7 @@ class Overlap:
             more = f", and was chosen on {self.chosen} more" if self.chosen else ""
             return (
                 f"warning: {name} learned from {self.learned} of these {self.photos} photos{more}: scores on "
-                "them are too good. Score it on its test fold (--fold); a refit has none, so score the run that it "
-                "repeats."
+                "them are too good. Score it on its test fold (--fold)."
             )
         if self.chosen:
             return (

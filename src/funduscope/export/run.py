@@ -71,9 +71,9 @@ def export_run(run: str | os.PathLike[str], data: Data | None = None, *, device:
     """Writes model.onnx and model.int8.onnx into a run folder. Each also holds what fine-tuning needs.
 
     export.json gets the measured parity and the files' SHA-256. data: cases, or paths as `read_data` takes them; with
-    them INT8 is calibrated on the run's training photos and checked on its validation photos (of a refit, on photos
-    that it learned from), scores included; without them both on the packaged photo. Unreadable photos are named on
-    stderr and replaced by others. device: of the float32 models that are compared; INT8 computes on the processor.
+    them INT8 is calibrated on the run's training photos and checked on its validation photos, scores included; without
+    them both on the packaged photo. Unreadable photos are named on stderr and replaced by others. device: of the
+    float32 models that are compared; INT8 computes on the processor.
 
     Raises `ExportError` if `run` is no run folder, if its training has not ended, and if parity fails, `ParityError`
     if no photo shows an eye; the files of an earlier export then stay. Where only INT8 is refused, the float32 model
@@ -88,11 +88,8 @@ def export_run(run: str | os.PathLike[str], data: Data | None = None, *, device:
     cuda = use_cuda(device, torch.cuda.is_available(), "torch finds no GPU")
     network, card = best.network(), Card.from_dict(best.card)
     plan = SplitPlan.of_run(run, cases or ())
-    refit = plan.validation_fold is None  # it learned from every photo: parity is measured on some of them
-    if refit:
-        plan = SplitPlan.of(cases or (), plan.fold, run)
     checking, training = plan.validation, {view: _of_view(view, best.recipe.all_sampling, plan.train) for view in VIEWS}
-    report = _stated_photos(plan, [*training["whole"], *training["close"]], given=len(cases or ()), refit=refit)
+    report = _stated_photos(plan, [*training["whole"], *training["close"]], given=len(cases or ()))
     is_one_view = card.close_px == card.whole_px and training["whole"] == training["close"]
     views: tuple[View, ...] = ("whole",) if is_one_view else VIEWS
     check = list(_photos(checking, CHECK_PHOTOS, seed=1))
@@ -151,10 +148,9 @@ def _unpublished(run: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _stated_photos(plan: SplitPlan, calibrating: list[Case], *, given: int, refit: bool) -> dict[str, Any]:
+def _stated_photos(plan: SplitPlan, calibrating: list[Case], *, given: int) -> dict[str, Any]:
     """What a report says of the photos; on stderr, too, where the packaged one takes the place of those given."""
-    kind = "training photos" if refit else "validation photos"
-    checked = kind if plan.validation else DEMO
+    checked = "validation photos" if plan.validation else DEMO
     calibrated = ", ".join(sorted({case.dataset for case in calibrating})) or DEMO
     if given and DEMO in (checked, calibrated):
         print(

@@ -79,13 +79,12 @@ class Reference:
         return cls(rows[0], rows[1:], unit, quantiles)
 
 
-def fit_reference(training: np.ndarray, held_out: np.ndarray | None, like: Reference | None = None) -> Reference | None:
+def fit_reference(training: np.ndarray, held_out: np.ndarray | None) -> Reference | None:
     """The reference from features (N, C) of training photos and (M, C) of held-out photos of the same clinics.
 
-    like: the reference of a run by the same procedure. Its percentiles are used where a model learned from every photo
-    and none were held out. None if there are too few photos.
+    None if there are too few photos.
     """
-    if len(training) < FEWEST or (like is None and (held_out is None or len(held_out) < FEWEST)):
+    if len(training) < FEWEST or held_out is None or len(held_out) < FEWEST:
         return None
     features = _scaled(training)
     mean = features.mean(axis=0)
@@ -94,11 +93,7 @@ def fit_reference(training: np.ndarray, held_out: np.ndarray | None, like: Refer
     rows = _unpacked(_packed(np.vstack([mean, directions])))
     rough = Reference(rows[0], rows[1:], 1.0, np.zeros(101))
     unit = float(np.median(rough._distances(training)))
-    if like is not None:
-        quantiles = like.quantiles
-    else:
-        assert held_out is not None
-        quantiles = np.percentile(rough._distances(held_out) / unit, np.arange(101))
+    quantiles = np.percentile(rough._distances(held_out) / unit, np.arange(101))
     return Reference(rough.mean, rough.directions, unit, quantiles)
 
 

@@ -22,7 +22,7 @@ from funduscope.inference.card import Card, FoveaOffset
 from funduscope.inference.conformal import fit_quantile
 from funduscope.inference.findings import Findings
 from funduscope.inference.landmarks import fit_fovea_offset
-from funduscope.inference.ood import Reference, fit_reference
+from funduscope.inference.ood import fit_reference
 from funduscope.inference.predictor import Predictor, grade_factor, lesion_features
 from funduscope.inference.runtime import softmax
 from funduscope.inference.witnesses import LesionFeatures, Witness
@@ -357,8 +357,6 @@ def fit_ood_reference(
     """The card's `distance` (inference/ood.py): features of the training photos, percentiles by held-out photos.
 
     None if the model gives no features or there are too few photos. training, held_out: cases of the same clinics.
-    predictor: its card may have the `distance` of a run by the same procedure, whose percentiles are kept where no
-    photos were held out, as in a refit on every photo.
     """
     chosen = training[:: max(1, -(-len(training) // MAX_REFERENCE_PHOTOS))]
     words, count = "Fitting the out-of-distribution reference", len(chosen) + len(held_out)
@@ -367,9 +365,7 @@ def fit_ood_reference(
     of_held_out = [row for row in rows[len(chosen) :] if row is not None]
     if not of_training:
         return None
-    known = predictor.card.distance
-    like = Reference.from_tree(known) if known is not None and not held_out else None
-    fitted = fit_reference(np.stack(of_training), np.stack(of_held_out) if of_held_out else None, like)
+    fitted = fit_reference(np.stack(of_training), np.stack(of_held_out) if of_held_out else None)
     return None if fitted is None else fitted.to_tree()
 
 

@@ -1,4 +1,4 @@
-"""What a training begins with: first weights, teachers, a run to refit."""
+"""What a training begins with: first weights and teachers."""
 
 from __future__ import annotations
 
@@ -28,14 +28,11 @@ class Start:
 
     init: checkpoints to start from instead of ImageNet's weights. Of several, the mean of their weights is taken, which
     works where one was trained from the other (Wortsman et al., "Model soups", ICML 2022). teachers: checkpoints whose
-    answers are learned next to the labels. refit: the best checkpoint of a finished run, whose procedure is repeated on
-    every photo, for as many epochs; thresholds and temperatures are taken from its card, since no photo is left to fix
-    them on. command: the command for run.json; without it the call of `train` in words.
+    answers are learned next to the labels. command: the command for run.json; without it the call of `train` in words.
     """
 
     init: tuple[Path, ...] = ()
     teachers: tuple[Path, ...] = ()
-    refit: Path | None = None
     command: str | None = None
 
     @property
@@ -54,7 +51,6 @@ class Start:
         given = [repr(recipe.name), f"fold={fold}"]
         given += [f"init={[named(path) for path in self.init]}"] if self.init else []
         given += [f"teachers={[named(path) for path in self.teachers]}"] if self.teachers else []
-        given += [f"refit={named(self.refit)!r}"] if self.refit is not None else []
         return f"train({', '.join(given)})"
 
     def keep_card(self, folder: Path) -> None:
@@ -94,60 +90,6 @@ START = Start()
 def _build_of(recipe: Recipe) -> tuple[object, ...]:
     """What of a recipe defines its network."""
     return recipe.encoder, recipe.decoder, recipe.heads, recipe.experts, recipe.tasks.named
-
-
-def check_refit(start: Start, recipe: Recipe, fold: int | None) -> int:
-    """The best epoch of the run to refit. Raises `TrainingError` if this is another procedure."""
-    refit = start.refit
-    assert refit is not None
-    best = checkpoint.load(refit)
-    check_no_fold(fold)
-    check_settings(refit, best.recipe, recipe)
-    check_beginning(start)
-    path = refit.with_name("run.json")
-    first, before = start.first_weights(), (read_json(path) if path.is_file() else {}).get("init")
-    if first and before and first["sha256"] != before["sha256"]:  # as where the first weights were refitted, too
-        print(
-            f"warning: {named(refit)} began from other weights ({before['name']}) than this refit "
-            f"({first['name']}): its thresholds and figures hold for the refit only as far as both know the same.",
-            file=sys.stderr,
-        )
-    return int(best.progress["best_epoch"])
-
-
-def check_beginning(start: Start) -> None:
-    """Raises `TrainingError` if the run to be repeated repeats one itself, or began with first weights or teachers
-    where this refit has none, or the other way around."""
-    refit = start.refit
-    assert refit is not None
-    card = checkpoint.load(refit, ()).card.get("about", {})
-    if "repeats" in card:
-        says = f"{named(refit)} is a refit itself, of {card['fixed by'].split(',')[0]}: name the run that it repeats."
-        raise TrainingError(says)
-    path = refit.with_name("run.json")
-    about = read_json(path) if path.is_file() else {}
-    for option, theirs, ours in (("--init", about.get("init"), start.init),
-                                 ("--teacher", about.get("teachers"), start.teachers)):  # fmt: skip
-        if theirs and not ours:
-            names = theirs["name"] if isinstance(theirs, dict) else ", ".join(theirs)
-            raise TrainingError(f"{named(refit)} was made with {option} ({names}): refit it with the same.")
-        if path.is_file() and ours and not theirs:  # its figures would stand for another procedure
-            raise TrainingError(f"{named(refit)} was made without {option}: refit it without.")
-
-
-def check_no_fold(fold: int | None) -> None:
-    """Raises `TrainingError` if a refit is to keep a fold."""
-    if fold is not None:
-        raise TrainingError("A refit learns from every photo and keeps no fold for the test: leave the fold out.")
-
-
-def check_settings(refit: Path, theirs: Recipe, ours: Recipe, stage: str = "") -> None:
-    """Raises `TrainingError` if the run to be repeated, or that stage of it, was made with other settings."""
-    expected = with_variant(theirs, ours)
-    if expected != theirs:
-        unlike = differences(theirs, expected)
-        what = f"Stage {stage} of the run to be repeated" if stage else named(refit)
-        raise TrainingError(f"{what} was made with other settings ({unlike}): refit it with the same.")
 
 
 @dataclass(frozen=True)

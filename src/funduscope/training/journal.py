@@ -59,13 +59,6 @@ _COLUMNS, _SAMPLES = 6, 12
 _SIDE_PX, _CAPTION_PX = 320, 44
 
 
-def selection_scores(run: Path) -> dict[int, float]:
-    """By epoch the score that a run selected its best epoch by; empty without a journal."""
-    path = run / "journal.jsonl"
-    lines = read_lines(path) if path.is_file() else []
-    return {line["epoch"]: line["validation selection"] for line in lines if "validation selection" in line}
-
-
 class Journal:
     """Writes the epochs of one run. Lines of epochs that a resumed run repeats are dropped first.
 

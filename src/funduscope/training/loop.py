@@ -13,7 +13,7 @@ import math
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -122,7 +122,6 @@ class Loop:
         self.hard = HardNegatives(recipe)
         self.scores = SampleScores()  # of the epoch so far
         self.accumulated = 0  # batches whose gradients the next step will use
-        self.earlier: Mapping[int, float] = {}  # of a refit: by epoch the selection scores of the run that it repeats
 
     def run(
         self, report: processes.OnEpoch = lambda line: None, until: int | None = None, progress: Progress | None = None
@@ -178,8 +177,10 @@ class Loop:
             score = scores.get("selection")
             line["best"] = self._is_better(score)
             if settings.schedule == "plateau":
-                score = self.earlier.get(self.state.epoch, self.state.epoch if score is None else score)
-                self.plateau.step(score, warming_up=self._done_frac() < settings.warm_up_frac)
+                # Without a score each epoch counts as better than the last.
+                self.plateau.step(
+                    self.state.epoch if score is None else score, warming_up=self._done_frac() < settings.warm_up_frac
+                )
                 self.state.plateau = self.plateau.state()
             line |= {f"validation {name}": value for name, value in scores.items() if not math.isnan(value)}
         line |= {"seconds": round(time.monotonic() - started, 1)}

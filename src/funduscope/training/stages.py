@@ -32,10 +32,7 @@ from funduscope.training.initialization import (
     FOLDS,
     START,
     Start,
-    check_beginning,
     check_free,
-    check_no_fold,
-    check_settings,
     first_network,
     is_research_only,
     named,
@@ -55,7 +52,7 @@ from funduscope.training.train_network import (
     split,
     train_network,
 )
-from funduscope.training.validation import finish, is_calibrated
+from funduscope.training.validation import finish
 
 
 def run_recipe(
@@ -93,7 +90,7 @@ def _run_stages(
     *,
     count: int | Literal["auto"],
 ) -> Path:
-    _check(recipe, start, fold)
+    _check_names(recipe)
     place = processes.state()
     own_folds = folder / FOLDS
     with place.main_process_first():
@@ -118,7 +115,6 @@ def _run_stages(
     if place.is_main_process and not resumed:
         RunFolds.write(plan.cases, own_folds)
     for name in recipe.stages:
-        refit = start.refit and _of_stage(start.refit, name)
         own, stage = folder / STAGES / name, recipe.stage(name)
         if _has_ended(own, stage):
             check_ended(stage, plan.cases, own, fold, starts[name])
@@ -129,32 +125,17 @@ def _run_stages(
             continue
         if place.is_main_process:
             print(f"Stage {name}", file=sys.stderr)
-        own_start = replace(starts[name], refit=refit)
-        learn(stage, plan.cases, own, fold, own_start, make_validation, _naming(watch, name), count=count)
+        learn(stage, plan.cases, own, fold, starts[name], make_validation, _naming(watch, name), count=count)
     if place.is_main_process:
         _join(recipe, folder, fold, start, plan)
         finish(folder, plan, start, watch.progress)
     return folder / BEST
 
 
-def _check(recipe: Recipe, start: Start, fold: int | None) -> None:
-    """Raises `TrainingError` for a stage's name that cannot be, and if the run to be repeated has not all stages, or
-    had other settings."""
+def _check_names(recipe: Recipe) -> None:
+    """Raises `TrainingError` for a stage's name that cannot be."""
     if taken := [name for name in recipe.stages if hasattr(nn.ModuleDict(), name)]:
         raise TrainingError(f"The stage name {taken[0]} is an attribute of torch.nn.ModuleDict: choose another name.")
-    if start.refit is not None and not is_calibrated(start.refit):
-        raise TrainingError(f"{start.refit.parent} is not finished: let it end before it is refitted.")
-    lacking = start.refit and [name for name in recipe.stages if not _of_stage(start.refit, name).is_file()]
-    if start.refit and lacking:
-        raise TrainingError(
-            f"{named(start.refit)} was made by another recipe, without stage {lacking[0]}: refit it with the same."
-        )
-    if start.refit:
-        check_no_fold(fold)
-        check_beginning(start)
-        for name in recipe.stages:
-            best = _of_stage(start.refit, name)
-            check_settings(best, checkpoint.load(best, ()).recipe, recipe.stage(name), stage=name)
 
 
 def _check_first(recipe: Recipe, folder: Path, start: Start, *, begun: bool, taught: set[str]) -> None:
@@ -178,11 +159,6 @@ def _naming(watch: Watch, stage: str) -> Watch:
     """The same, with the stage in each line that a caller's own function gets, as in the joined journal."""
     report = watch.report
     return watch if report is None else replace(watch, report=lambda line: report(line | {"stage": stage}))
-
-
-def _of_stage(best: Path, name: str) -> Path:
-    """The best weights of a stage of the run whose joined ones are given."""
-    return best.parent / STAGES / name / BEST
 
 
 def _starts(recipe: Recipe, start: Start) -> dict[str, Start]:
@@ -210,7 +186,7 @@ def _keep_first(stage: str, recipe: Recipe, folder: Path, fold: int | None, star
     if not first.known:
         raise TrainingError(f"Stage {stage} cannot keep weights that do not fill its network. {first.note}")
     about = {"fold": fold, "until": 0, "samples": 0, "processes": 1, "photos": {}, "init": start.first_weights()}
-    about["teachers"] = [named(path) for path in start.teachers]  # as a refit, where it may have photos, will name them
+    about["teachers"] = [named(path) for path in start.teachers]
     about["not_learned"] = [name for name in recipe.tasks.named if name not in first.known]
     about["research_only"] = is_research_only([], start)
     about |= {"taken": sorted(first.known), "earlier": earlier(start.weights)}

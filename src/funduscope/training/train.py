@@ -15,7 +15,7 @@ from funduscope.evaluation.scores import Scores
 from funduscope.i18n.errors import CodedError
 from funduscope.inference.loading import ModelPath, load, weights_of
 from funduscope.inference.predictor import Predictor
-from funduscope.inference.runtime import Device, ModelError
+from funduscope.inference.runtime import Device
 from funduscope.progress import Progress, no_progress
 
 if TYPE_CHECKING:  # pydantic comes with the extra `train`, and the names here must be there without
@@ -73,7 +73,6 @@ def train(
     *,
     init: Models = (),
     teachers: Models = (),
-    refit: ModelPath | None = None,
     processes: int | Literal["auto"] = 1,
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
     progress: Progress = no_progress,
@@ -84,7 +83,7 @@ def train(
     recipe: or its name, or the path of a TOML file. data: cases, or paths as `read_data` takes them. run: the folder.
     fold: the test fold, which is left alone; the next one chooses the epoch and fixes thresholds. init: weights to
     start from, "default" for the shipped ones; of several the mean. teachers: runs whose answers are learned next to
-    the labels. refit: a finished run, repeated on every photo. processes: of this machine that share each batch, see
+    the labels. processes: of this machine that share each batch, see
     docs/recipes.md; a script that asks for more than one needs `if __name__ == "__main__":`, since each of them imports
     it. on_epoch: receives the journal's line of each epoch; without it a sentence is printed. progress: wraps what
     takes long. command: for run.json; without it the call in words. Raises `RecipeError`, `LabelError`, `ModelError`
@@ -108,22 +107,10 @@ def train(
     from funduscope.training.validation import make_validation
 
     weights, taught = (tuple(weights_of(model) for model in _listed(models)) for models in (init, teachers))
-    repeated = None if refit is None else _best_of(refit)
-    start = Start(weights, taught, repeated, command)
+    start = Start(weights, taught, command)
     watch = Watch(progress, on_epoch)
     best = run_recipe(settings, cases_of(data), Path(run), fold, start, make_validation, watch, count=processes)
     return Run(best.parent)
-
-
-def _best_of(run: ModelPath) -> Path:
-    """The best checkpoint of a run that is to be repeated. Raises `ModelError`."""
-    path = Path(run) / "best.safetensors" if Path(run).is_dir() else Path(run)
-    if path.name == "best.safetensors" and path.is_file():
-        return path
-    lacks = (
-        "has no best.safetensors yet" if Path(run).is_dir() else "is no run" if Path(run).exists() else "is not there"
-    )
-    raise ModelError("E_MODEL", f"{run} {lacks}: expected a finished run's folder, to be repeated on every photo.")
 
 
 def _listed(models: Models) -> Sequence[ModelPath]:

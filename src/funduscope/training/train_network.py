@@ -35,13 +35,12 @@ from funduscope.training.initialization import (
     FirstNetwork,
     Start,
     check_free,
-    check_refit,
     first_network,
     is_research_only,
     named,
     not_learned,
 )
-from funduscope.training.journal import draw_samples, environment, peak_mb, selection_scores, sentence
+from funduscope.training.journal import draw_samples, environment, peak_mb, sentence
 from funduscope.training.leakage import check_weights, earlier
 from funduscope.training.loop import Loop, Validation
 from funduscope.training.processes import Watch
@@ -55,7 +54,7 @@ from funduscope.training.samples import (
     warn_unsampled,
     warn_untaught,
 )
-from funduscope.training.validation import TAUGHT_BY, finish, is_calibrated
+from funduscope.training.validation import TAUGHT_BY, finish
 
 MakeValidation = Callable[[Recipe, list[Case]], Validation]
 
@@ -74,7 +73,6 @@ class Job:
     files: dict[str, Path]
     folder: Path
     make_validation: MakeValidation | None
-    until: int | None
 
 
 def train_network(
@@ -95,12 +93,6 @@ def train_network(
     fastest, by timing a few steps of each. Ignored where `accelerate launch` started the processes. Raises
     `TrainingError`, `RecipeError`.
     """
-    if start.refit is not None and not is_calibrated(start.refit):
-        print(
-            f"warning: {named(start.refit)} has no thresholds yet, so this run gets none: it can be started from "
-            "(--init), but not used. If it is to be used, let that training end first.",
-            file=sys.stderr,
-        )
     plan = learn(recipe, cases, folder, fold, start, make_validation, watch, count=count)
     if processes.state().is_main_process:
         finish(folder, plan, start, watch.progress)
@@ -123,7 +115,7 @@ def learn(
     with place.main_process_first():  # what it prepares, the others find
         plan, about, job = _prepare(recipe, cases, folder, fold, start, make_validation, watch.progress)
     if watch.report is None:
-        epochs = job.until or job.recipe.training.epochs
+        epochs = job.recipe.training.epochs
         watch = replace(watch, report=lambda line: tell(sentence(line, epochs), sys.stdout))
     launched = place.num_processes > 1
     about["processes"] = place.num_processes if launched else _chosen(count, job, run_before(folder), watch)
@@ -158,7 +150,6 @@ def _prepare(
     if not recipe.training.epochs and not start.init:
         raise RecipeError("training.epochs is 0, and there are no weights to start from: name some (--init), or train.")
     resumed = _has_begun(folder)
-    until = check_refit(start, recipe, fold) if start.refit is not None else None
     plan = split(cases, folder, fold, start, resumed, recipe, progress)
     folder.mkdir(parents=True, exist_ok=True)
     before = run_before(folder)
@@ -174,15 +165,14 @@ def _prepare(
     used = drawn(recipe, plan.train)
     if processes.state().is_main_process:
         warn_unsampled(recipe, plan.train)
-        if start.refit is None:
-            warn_not_validated(recipe, plan.validation)
+        warn_not_validated(recipe, plan.validation)
     learning = used if recipe.training.epochs else []  # with none the first weights stay, and no photo taught them
     about = {"command": start.command or start.in_words(recipe, fold)} | about_run(recipe, plan, learning, fold, start)
-    about |= _identity(used, start) | ({"until": until} if until is not None else {})
+    about |= _identity(used, start)
     _check_same(folder, before, used, start)
     train, files = prepared(recipe, plan.train, progress)
     steps = steps_each(train, recipe)  # refuses an epoch without a step before anything is written
-    about["samples"] = sum(steps[:until]) * recipe.training.batch
+    about["samples"] = sum(steps) * recipe.training.batch
     about["unreadable"] = sorted({case.key for case in plan.train} - {case.key for case in train})
     if before is not None and resumed:  # its first weights may not be named again
         about |= {name: before[name] for name in TAUGHT_BY}
@@ -199,7 +189,7 @@ def _prepare(
         about["research_only"] = is_research_only(learning, start)
         about |= {"taken": sorted(first.known) if start.init else None, "earlier": earlier(start.weights)}
     validation = [case.without(about["not_learned"]) for case in plan.validation]  # an untaught answer chooses no epoch
-    job = Job(recipe, start, train, validation, files, folder, make_validation, until)
+    job = Job(recipe, start, train, validation, files, folder, make_validation)
     return replace(plan, train=train), about, job
 
 
@@ -207,13 +197,11 @@ def split(
     cases: list[Case], folder: Path, fold: int | None, start: Start, resumed: bool, recipe: Recipe, progress: Progress
 ) -> SplitPlan:
     """The run's plan, by its own folds where it is resumed. Raises `TrainingError` if no photo is left to train."""
-    if start.refit is not None:
-        plan = SplitPlan.for_refit(cases, folder if resumed else None, progress)
-    elif resumed:
+    if resumed:
         plan = SplitPlan.for_resumed_run(cases, fold, folder, progress)
     else:
         plan = SplitPlan.for_new_run(cases, fold, progress)
-    for warning in plan.warnings() if start.refit is not None or not resumed else ():
+    for warning in plan.warnings() if not resumed else ():
         print(warning, file=sys.stderr)
     train = share_labels(share_of(plan.train, recipe.sampling.photos))
     if fold is not None and not plan.test:
@@ -233,7 +221,7 @@ def split(
 def _train(job: Job, watch: Watch) -> float | None:
     """The loop, in one process of several or alone. Returns the peak memory of all of them, in 10**6 bytes."""
     loop = make_loop(job)
-    loop.run(watch.report or (lambda line: None), job.until, watch.progress)
+    loop.run(watch.report or (lambda line: None), progress=watch.progress)
     peak = peak_mb(loop.device)
     return None if peak is None else processes.all_reduce_number(peak)
 
@@ -244,10 +232,7 @@ def make_loop(job: Job) -> Loop:
     recipe, network = first.recipe, first.network
     validation = job.make_validation(recipe, job.validation) if job.make_validation and job.validation else None
     teachers = load_teachers(job.start.teachers, recipe)
-    loop = Loop(recipe, network, job.train, job.files, job.folder, validation, teachers)
-    if job.start.refit is not None:
-        loop.earlier = selection_scores(job.start.refit.parent)
-    return loop
+    return Loop(recipe, network, job.train, job.files, job.folder, validation, teachers)
 
 
 def _chosen(count: int | Literal["auto"], job: Job, before: dict[str, Any] | None, watch: Watch) -> int:
@@ -346,8 +331,6 @@ def _check_same(folder: Path, before: dict[str, Any] | None, used: list[Case], s
     if before is None:
         return
     ours = _identity(used, start)
-    if "until" in before and start.refit is None:
-        raise TrainingError(f"{folder} has a refit: name the run that it repeats (--refit).")
     for name, what in (("data_fingerprint", "photos or labels"), ("teachers", "teachers")):
         if name in before and before[name] != ours[name]:
             how, way = ("with other", "name the same ones") if before[name] else ("without", "leave them out")

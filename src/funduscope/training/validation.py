@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from funduscope import checkpoint
-from funduscope.atomic import file_sha256, link_or_copy, read_json, replacing, write_json
+from funduscope.atomic import link_or_copy, read_json, replacing, write_json
 from funduscope.checkpoint import BEST, LAST
 from funduscope.data.case import Case
 from funduscope.data.splits import SplitPlan
@@ -170,9 +170,8 @@ def _of_masked(masked: Scores | None) -> tuple[dict[str, float], list[float], li
 def finish(folder: Path, plan: SplitPlan, start: Start, progress: Progress) -> None:
     """Fixes the best checkpoint's card on the validation photos, and writes it as card.json too.
 
-    Of a refit, the card of the run that was repeated has what no photo is left to fix. What the validation photos of a
-    fine-tuned model cannot fix stays as it is in the card of the first weights. What was exported from earlier weights
-    is removed, since it would pass for these.
+    What the validation photos of a fine-tuned model cannot fix stays as it is in the card of the first weights. What
+    was exported from earlier weights is removed, since it would pass for these.
     """
     best = _best_of(folder)
     validation = [case for case in plan.validation if case.dataset in best.recipe.all_sampling.datasets()]
@@ -187,11 +186,7 @@ def finish(folder: Path, plan: SplitPlan, start: Start, progress: Progress) -> N
     network = best.network().to("cuda" if torch.cuda.is_available() else "cpu")
     # As in training: what is fixed here is coarser than bfloat16, and float32 takes two to three times as long.
     runtime = TorchRuntime(network, card, bfloat16=bfloat16(best.recipe.training.precision))
-    if start.refit is not None:
-        if not is_calibrated(start.refit):  # one of several stages: it has no thresholds to take over
-            return
-        card = _card_of_repeated(start.refit, run)
-    elif validation:
+    if validation:
         before = start.first_card(folder, run["taken"])
         card = calibrate(Predictor(runtime), validation, progress, before, witnesses=best.recipe.tasks.witnesses)
     sampling = best.recipe.all_sampling
@@ -215,14 +210,6 @@ def _is_finished(folder: Path, best: checkpoint.Checkpoint, validation: list[Cas
     return has_card and all(path.is_file() for path in needed)
 
 
-def _card_of_repeated(refit: Path, run: Mapping[str, Any]) -> Card:
-    """The card of the run that a refit repeats, for the photos and labels of the refit. run: the refit's run.json."""
-    card = Card.from_dict(checkpoint.load(refit, ()).card).without(run["not_learned"])
-    fixed = f"{refit.parent.name}, the same procedure on fewer photos"
-    about = card.about | {"fixed by": fixed, "repeats": _models_of(refit)}
-    return replace(card, research_only=run["research_only"], about=about)
-
-
 def _about_training(best: checkpoint.Checkpoint, run: Mapping[str, Any]) -> dict[str, Any]:
     """What a card says of its training; the score of the epoch if a validation photo gave one."""
     about: dict[str, Any] = {"epoch": best.progress["best_epoch"]}
@@ -242,20 +229,6 @@ def _best_of(folder: Path) -> checkpoint.Checkpoint:
         copies = sorted((folder / "kept").glob(f"*-{BEST}"))
         remedy = f"copy {copies[-1]} there" if copies else "restore it from a backup, or train into another folder"
         raise TrainingError(f"{folder / BEST} cannot be used: {error} To continue, {remedy}.") from error
-
-
-def is_calibrated(weights: Path) -> bool:
-    """Whether a run's best checkpoint has thresholds and temperatures."""
-    return bool(checkpoint.load(weights, ()).card.get("about", {}).get("calibration"))
-
-
-def _models_of(best: Path) -> list[str]:
-    """The SHA-256 of every file of a run that may have been scored: its best checkpoint, and what was exported."""
-    try:
-        exported = [str(file["sha256"]) for file in read_json(best.with_name("export.json"))["files"].values()]
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):  # nothing exported, or damaged
-        exported = []
-    return [file_sha256(best), *exported]
 
 
 def _score(predictor: Predictor, validation: list[Case], out: Path, precision: str, progress: Progress) -> None:
