@@ -2,58 +2,40 @@
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
+
+from filelock import FileLock, Timeout
 
 from funduscope.training import TrainingError
 
+LOCK_FILE: Final = ".training.lock"
 WAIT_S = 10
 """Loading processes of a training that was killed end after five seconds, and keep the folder until then."""
 
 
 @contextmanager
 def only_training(folder: Path) -> Iterator[None]:
-    """Keeps other processes of this machine from training in the folder, which is made if it is not there.
+    """Keeps other processes from training in the folder, which is made if it is not there.
 
-    A folder that was made and stays empty is removed. Nothing is kept out on Windows, or if the file system has no
-    locks. Raises `TrainingError` if another process trains in it.
+    A folder that was made and stays empty is removed. Nothing is kept out where the file system has no locks. Raises
+    `TrainingError` if another process trains in it.
     """
     is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
-    handle = _locked(folder)
+    lock = FileLock(folder / LOCK_FILE)
+    try:
+        lock.acquire(timeout=WAIT_S)
+    except Timeout:
+        raise TrainingError(f"Another process trains in {folder}: wait for it, or name another folder.") from None
+    except OSError:
+        pass  # the file system has no locks
     try:
         yield
     finally:
-        if handle is not None:
-            os.close(handle)
-        if is_new:
-            with suppress(OSError):  # it is not empty
-                folder.rmdir()
-
-
-def _locked(folder: Path) -> int | None:
-    """The opened folder with a lock, which ends with the process, however that ends."""
-    try:
-        import fcntl
-    except ImportError:
-        return None
-    handle = os.open(folder, os.O_RDONLY)
-    until = time.monotonic() + WAIT_S
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > until:
-                os.close(handle)
-                raise TrainingError(
-                    f"Another process trains in {folder}: wait for it, or name another folder."
-                ) from None
-            time.sleep(0.2)
-        except OSError:
-            os.close(handle)
-            return None
-        else:
-            return handle
+        lock.release()
+        if is_new and [path.name for path in folder.iterdir()] == [LOCK_FILE]:
+            (folder / LOCK_FILE).unlink()
+            folder.rmdir()
