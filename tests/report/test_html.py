@@ -157,6 +157,7 @@ def test_a_refused_photo_gives_reasons_and_no_grade(drawn_eye):
 def test_what_the_model_does_not_know_is_left_out(drawn_eye):
     found = drawn_eye(disc_xy=None, fovea_xy=None, codes=("MA",))
     said = found.to_dict() | {"dme": None, "referable": None}
+    said["headline"]["dme"] = None
     said["lesions"]["MA"]["area_dd2"] = None
     found.to_dict = lambda: said
     text = Page(report(found)).text
