@@ -81,7 +81,7 @@ def _recipe(encoder: str, px: int, *more: str) -> Recipe:
 
 def _job(recipe: Recipe, cases: list[Any], folder: Path) -> Job:
     train, files = prepared(recipe, cases, no_progress)
-    return Job(recipe, START, train, [], files, folder, None, None)
+    return Job(recipe, START, train, [], files, folder, None)
 
 
 def _time(work: tuple[Job, int], watch: processes.Watch) -> tuple[float, float, float, float]:

@@ -121,11 +121,10 @@ def make_row_so_far(
     recipe: Recipe, learned: Sequence[Case], scored: Sequence[Case], folder: Path, fold: int, table: Path
 ) -> None:
     """As `make_row`, but of a training that has begun and is not continued: its best epoch so far is scored."""
-    from funduscope.training.initialization import START
     from funduscope.training.train_network import split
     from funduscope.training.validation import finish
 
-    finish(folder, split(list(learned), folder, fold, START, True, recipe, tracked), START, tracked)
+    finish(folder, split(list(learned), folder, fold, True, recipe, tracked), tracked)
     store_row(folder, scored, table)
 
 

@@ -60,13 +60,13 @@ def test_photos_are_known_by_their_bytes_where_another_table_lists_them(run: Pat
     assert {case.path.name for case in SplitPlan.of_run(run, above).test} == tested
     learned = [case for case in above if case.path.name not in tested]
     with pytest.raises(TrainingError, match="learned from, or was chosen on, 8 of the 8"):
-        check_unseen(run / "best.safetensors", learned, 1)
+        check_unseen(run / "best.safetensors", learned)
 
 
 def test_another_clinic_may_have_photos_of_the_same_names(run: Path, tmp_path: Path) -> None:
     other = _clinic(tmp_path / "other", seed=2)
     assert _counts(run, other) == (0, 0)
-    check_unseen(run / "best.safetensors", other, 1)
+    check_unseen(run / "best.safetensors", other)
 
 
 def test_names_count_of_photos_that_were_saved_anew_among_others(run: Path, tmp_path: Path) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from funduscope import checkpoint
@@ -80,15 +82,19 @@ def test_the_next_epoch_shows_them_also_after_an_interruption(
     every = [*[case for case in cases if case.dataset == "idrid-A"], *_healthy(cases, recipe)]
     files = {case.key: cached(case, recipe.views.close_px, cache) for case in every}
 
-    def train(folder: Path, until: int | None = None) -> Loop:
+    def stop(_: object) -> None:
+        raise KeyboardInterrupt
+
+    def train(folder: Path, report: Callable[[object], None] = lambda _: None) -> Loop:
         torch.manual_seed(0)
         folder.mkdir(exist_ok=True)
         loop = Loop(recipe, build(recipe), every, files, folder, None)
-        loop.run(until=until)
+        loop.run(report)
         return loop
 
     whole = train(tmp_path / "whole")
-    train(tmp_path / "parts", until=1)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "parts", stop)
     resumed = train(tmp_path / "parts")
 
     shown = [item.seed for part in resumed.batches.parts for item in part]

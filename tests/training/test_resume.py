@@ -186,7 +186,7 @@ def test_what_a_run_folder_holds(tiny: Recipe, unbroken: Path) -> None:
     [
         (["training.learning_rate=0.01"], 0, r"another recipe \(training.learning_rate is .* there and 0.01 here\)"),
         (["training.seed=7"], 0, "another recipe"),
-        ([], 1, "of fold 0"),
+        ([], 1, "another test fold: expected 0, got 1"),
     ],
 )
 def test_a_folder_with_another_run_is_refused_and_left_alone(

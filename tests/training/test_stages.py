@@ -33,7 +33,7 @@ from funduscope.recipe import Recipe, RecipeError
 from funduscope.report.checkpoint_maps import CheckpointMaps
 from funduscope.report.write import findings_schema
 from funduscope.testing.drawn_eyes import draw_eye
-from funduscope.training import TrainingError, journal, stages, train_network
+from funduscope.training import TrainingError, journal, train_network
 from funduscope.training.distill import Teachers
 from funduscope.training.initialization import Start, first_network
 from funduscope.training.journal import draw_curves
@@ -170,7 +170,7 @@ def _stop(*_: object, **__: object) -> None:
 def test_stages_that_have_ended_are_those_of_this_run_or_none(done: Path, staged: Recipe, cases: list[Case]) -> None:
     """Otherwise a network that learned from photos would be said to have kept them apart."""
     before = (done / "run.json").read_bytes()
-    with pytest.raises(TrainingError, match="run of fold 0, and this is fold 2"):
+    with pytest.raises(TrainingError, match="another test fold: expected 0, got 2"):
         run_recipe(staged, cases, done, fold=2, make_validation=make_validation)
     dilated = Recipe.load("flagship", [*SMALL, "stages.whole.encoder={output_stride=16}"])
     with pytest.raises(TrainingError, match="another recipe"):
@@ -181,18 +181,14 @@ def test_stages_that_have_ended_are_those_of_this_run_or_none(done: Path, staged
     assert (done / "run.json").read_bytes() == before
 
 
-def test_a_stage_that_keeps_the_first_weights_names_its_teachers(done: Path, staged: Recipe, tmp_path: Path) -> None:
-    best = done / "best.safetensors"
-    stages._keep_first("lesions", staged.stage("lesions"), tmp_path / "lesions", 0, Start((best,), (best,)))
-    about = json.loads((tmp_path / "lesions" / "run.json").read_text("utf-8"))
-    assert about["teachers"] == [done.name]
-
-
 def test_a_stage_that_no_photo_teaches_is_named_with_the_ways_out(
     staged: Recipe, cases: list[Case], tmp_path: Path
 ) -> None:
     bare = [replace(case, labels=replace(case.labels, masks={}, boxes={})) for case in cases]
-    with pytest.raises(TrainingError, match=r"shows what stage lesions learns \(.*MA.*\): add labels"):
+    with pytest.raises(
+        TrainingError,
+        match=r"what stage lesions learns \(.*MA.*\), and no first .*: add labels",
+    ):
         run_recipe(staged, bare, tmp_path, fold=0, make_validation=make_validation)
     lesions = [
         replace(case, labels=Labels(masks={"EX": case.labels.masks["EX"]}))
@@ -231,7 +227,7 @@ def test_grades_alone_leave_the_lesions_of_the_first_weights_as_they_are(
     wider = Recipe.load(
         "flagship", [*SMALL, "stages.lesions.decoder={skip_channels=[8, 8, 8, 8], channels=[24, 8, 8]}"]
     )
-    with pytest.raises(TrainingError, match=r"cannot keep weights that do not fill its network.*in part: decoder"):
+    with pytest.raises(TrainingError, match=r"no first weights fill its network \(.*in part: decoder"):
         run_recipe(wider, graded, tmp_path / "wider", fold=0, start=Start((weights,)), make_validation=make_validation)
 
 

@@ -77,8 +77,6 @@ class SplitPlan:
         fold = about.get("fold")
         if "validation_fold" in about:
             selecting = about["validation_fold"]
-        elif about.get("photos") and "validation" not in about["photos"]:
-            selecting = None
         else:
             folds = {case.fold for case in assigned} if listed is None else {own for _, own in listed.places.values()}
             selecting = _next_fold(fold, folds)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 
 from funduscope import checkpoint
-from funduscope.atomic import damaged, file_sha256, read_json, write_json
+from funduscope.atomic import file_sha256, read_json, write_json
 from funduscope.checkpoint import Checkpoint
 from funduscope.data.case import Case
 from funduscope.inference.card import Card
@@ -60,24 +59,6 @@ class Start:
             write_json(folder / FIRST_CARD, checkpoint.load(self.init[0], ()).card, indent=None)
         else:
             (folder / FIRST_CARD).unlink(missing_ok=True)
-
-    def first_card(self, folder: Path, taken: Collection[str] | None = None) -> Card | None:
-        """The card of the weights that the run in the folder began with; None if these were none, or had none.
-
-        taken: what was taken over from them (`FirstNetwork.known`), None if unknown: it names nothing else then, since
-        what was fixed for another network says nothing of a part that began anew. Witnesses stay, as what it was fixed
-        with.
-        """
-        kept = folder / FIRST_CARD
-        tree = read_json(kept) if kept.is_file() else {}
-        try:
-            card = Card.from_dict(tree) if tree else None
-        except (TypeError, KeyError) as error:
-            raise damaged(kept, f"{type(error).__name__}: {error}") from error
-        if card is None or taken is None:
-            return card
-        lost = {*card.outlined, *card.located, *card.photo_tasks}.difference(taken)
-        return replace(card.without(lost), witnesses=card.witnesses)
 
 
 FIRST_CARD = "first_card.json"
@@ -177,6 +158,21 @@ def _nearest(start: Checkpoint, recipe: Recipe) -> Checkpoint:
     return max(start.parts(), key=likeness)
 
 
+def first_card(folder: Path, taken: Collection[str] | None = None) -> Card | None:
+    """The card of the weights that the run in the folder began with; None if these were none, or had none.
+
+    taken: what was taken over from them (`FirstNetwork.known`), None if unknown: it names nothing else then, since what
+    was fixed for another network says nothing of a part that began anew. Witnesses stay, as what it was fixed with.
+    """
+    kept = folder / FIRST_CARD
+    tree = read_json(kept) if kept.is_file() else {}
+    card = Card.from_dict(tree) if tree else None
+    if card is None or taken is None:
+        return card
+    lost = {*card.outlined, *card.located, *card.photo_tasks}.difference(taken)
+    return replace(card.without(lost), witnesses=card.witnesses)
+
+
 def check_free(folder: Path) -> None:
     """Raises `TrainingError` if a run would replace a recipe or folds that no training wrote."""
     for name in () if (folder / "run.json").is_file() else ("recipe.toml", FOLDS):
@@ -190,27 +186,6 @@ def is_research_only(used: list[Case], start: Start) -> bool:
     """Whether any photo that is learned from, or any weights, are for research and education alone."""
     cards = (checkpoint.load(path).card for path in start.weights)
     return any(case.research_only for case in used) or any(card.get("research_only", True) for card in cards)
-
-
-def not_learned(recipe: Recipe, known: set[str], photos: str = "no training photo") -> list[str]:
-    """The structures, photo tasks and landmarks that neither photos nor first weights nor teachers know (known). They
-    are named on stderr. photos: which photos do not show them."""
-    left = [code for code in recipe.tasks.structures if code not in known]
-    if left:
-        print(
-            f"note: {photos} shows {', '.join(left)}, so the model can only learn where "
-            f"{'it is' if len(left) == 1 else 'they are'} not: its answers leave {', '.join(left)} out.",
-            file=sys.stderr,
-        )
-    tasks = [task for task in recipe.tasks.photo_tasks if task not in known]
-    if tasks:
-        names = ", ".join(tasks)
-        print(f"note: {photos} has a label of {names}: the model's answers leave {names} out.", file=sys.stderr)
-    points = [name for name in recipe.tasks.landmarks if name not in known]
-    if points:
-        names = " and ".join(name.replace("_", " ") for name in points)
-        print(f"note: {photos} states the center of the {names}: the model's answers leave it out.", file=sys.stderr)
-    return [*left, *tasks, *points]
 
 
 def learned(one: checkpoint.Checkpoint) -> set[str]:

@@ -16,10 +16,10 @@ from funduscope.training import TrainingError
 from funduscope.training.initialization import FOLDS, Start, named
 
 
-def check_weights(start: Start, test: Sequence[Case], validation: Sequence[Case], fold: int | None) -> None:
+def check_weights(start: Start, test: Sequence[Case], validation: Sequence[Case]) -> None:
     """Refuses weights that learned from test photos, and warns of those that learned from validation photos."""
     for weights in start.weights:
-        check_unseen(weights, test, fold)
+        check_unseen(weights, test)
         warn_of_earlier(weights, test)
         warn_of_learned(weights, validation)
 
@@ -50,29 +50,25 @@ def warn_of_earlier(weights: Path, test: Sequence[Case]) -> None:
         )
 
 
-def check_unseen(weights: Path, test: Sequence[Case], fold: int | None) -> None:
+def check_unseen(weights: Path, test: Sequence[Case]) -> None:
     """Raises `TrainingError` for weights that learned from, or were chosen on, photos of this run's test fold.
 
-    Compares photos and their visits where the weights' run lists its folds, otherwise the numbers of the test folds.
-    Weights outside a run's folder cannot be checked: a warning.
+    Compares photos and their visits with the folds that the weights' run lists. Other weights cannot be checked: a
+    warning.
     """
     if not test:
         return
     about, listed = weights.with_name("run.json"), weights.with_name(FOLDS)
-    if not about.is_file():
+    if not (about.is_file() and listed.is_file()):
         learned = checkpoint.load(weights).card.get("about", {}).get("trained on")
         says = f"its card says: {_in_words(learned)}" if learned else "its card does not say which it learned from"
         print(
-            f"warning: {weights.name} is not in a run's folder, so it cannot be checked whether it learned from photos "
-            f"of this run's test fold ({says}); if so, scores on that fold are too good.",
+            f"warning: {weights.name} has no run.json and {FOLDS} next to it, so it cannot be checked whether it "
+            f"learned from photos of this run's test fold ({says}); if so, scores on that fold are too good.",
             file=sys.stderr,
         )
         return
     theirs = read_json(about, "fold")["fold"]
-    if not listed.is_file():
-        if theirs != fold:
-            raise TrainingError(f"{about.parent} has test fold {theirs}, not {fold}: start from a run of that fold.")
-        return
     known = [key for key, place in _folds_there(listed, test, theirs).items() if place != theirs]
     if known:
         raise TrainingError(

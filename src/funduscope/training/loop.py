@@ -31,7 +31,7 @@ from funduscope.data.case import Case
 from funduscope.network.network import Network
 from funduscope.network.routing import ExpertUsage, Gate, routing_loss_of, routing_sums
 from funduscope.progress import Progress, no_progress
-from funduscope.recipe import Recipe, differences
+from funduscope.recipe import Recipe
 from funduscope.training import TrainingError, processes
 from funduscope.training.acceleration import compiled, make_accelerator
 from funduscope.training.balance import make_balance
@@ -118,22 +118,19 @@ class Loop:
         }
         self.state = LoopState()
         self.progress: Progress = no_progress
-        self.last = settings.epochs
         self.hard = HardNegatives(recipe)
         self.scores = SampleScores()  # of the epoch so far
         self.accumulated = 0  # batches whose gradients the next step will use
 
-    def run(
-        self, report: processes.OnEpoch = lambda line: None, until: int | None = None, progress: Progress | None = None
-    ) -> LoopState:
-        """All remaining epochs, or those up to `until`; returns the state after them.
+    def run(self, report: processes.OnEpoch = lambda line: None, progress: Progress | None = None) -> LoopState:
+        """All remaining epochs; returns the state after them.
 
         report: takes the journal's line of each epoch. progress: wraps an epoch's batches."""
         self.progress = progress or self.progress
         self._resume()
         main = self.accelerator.is_main_process
         settings = self.recipe.training
-        last = self.last = settings.epochs if until is None else until
+        last = settings.epochs
         with Journal(self.folder, self.state.epoch) if main else nullcontext() as journal:
             if last == 0 and not (self.folder / LAST).is_file():  # nothing is learned: the first weights are scored
                 self._finish_epoch({"epoch": 0}, journal, time.monotonic(), report, is_last=True)
@@ -177,10 +174,8 @@ class Loop:
             score = scores.get("selection")
             line["best"] = self._is_better(score)
             if settings.schedule == "plateau":
-                # Without a score each epoch counts as better than the last.
-                self.plateau.step(
-                    self.state.epoch if score is None else score, warming_up=self._done_frac() < settings.warm_up_frac
-                )
+                score = self.state.epoch if score is None else score
+                self.plateau.step(score, warming_up=self._done_frac() < settings.warm_up_frac)
                 self.state.plateau = self.plateau.state()
             line |= {f"validation {name}": value for name, value in scores.items() if not math.isnan(value)}
         line |= {"seconds": round(time.monotonic() - started, 1)}
@@ -216,7 +211,7 @@ class Loop:
         waiting = _TimedLoader(self.loader)  # which waits for its first batch already
         # for dropout, and after the loader, which draws a number when it starts its processes: in the first epoch alone
         torch.manual_seed(settings.seed * 100_003 + epoch + 7919 * self.accelerator.process_index)
-        for step, batch in enumerate(self.progress(waiting, f"Epoch {epoch} of {self.last}", steps), 1):
+        for step, batch in enumerate(self.progress(waiting, f"Epoch {epoch} of {settings.epochs}", steps), 1):
             numbers, rate = self._step(batch, usage, update=step % settings.accumulate == 0 or step == steps)
             if numbers is None:
                 bad += 1
@@ -356,9 +351,6 @@ class Loop:
         last = checkpoint.newest(self.folder, ("weights", "raw", "optimizer", "balance"))
         if last is None:
             return
-        if last.recipe != self.recipe:
-            unlike = differences(last.recipe, self.recipe)
-            raise TrainingError(f"{self.folder} has a run of another recipe ({unlike}): choose another folder.")
         progress: dict[str, Any] = dict(last.progress)
         self.average.load(last.group("weights"), progress.pop("average_steps"))
         scaler = progress.pop("scaler", None)

@@ -261,16 +261,29 @@ def warn_not_validated(recipe: Recipe, validation: Sequence[Case]) -> None:
 
 def warn_untaught(recipe: Recipe, taught: Set[str], known: Set[str]) -> None:
     """Warns of answers that the first weights know and no photo teaches. taught, known: as in `Recipe.tasks.named`."""
-    names = [name for name in recipe.tasks.named if name in known and name not in taught]
-    points = recipe.tasks.landmarks
-    left = [f"the center of the {name.replace('_', ' ')}" if name in points else name for name in names]
+    left = [name for name in recipe.tasks.named if name in known and name not in taught]
     if recipe.training.epochs and taught and left:
         print(
-            f"warning: no training photo shows {', '.join(left)}: the first weights give these answers, and what they "
-            "share with the others is learned without them, so that they may become worse. Score them before use, or "
-            "add photos with such labels (--data again).",
+            f"warning: no training photo shows {_in_words(left, recipe)}: the first weights give these answers, and "
+            "what they share with the others is learned without them, so that they may become worse. Score them before "
+            "use, or add photos with such labels (--data again).",
             file=sys.stderr,
         )
+
+
+def not_learned(recipe: Recipe, known: Set[str], photos: str = "no training photo") -> list[str]:
+    """The structures, photo tasks and landmarks that neither photos nor first weights nor teachers know (known). They
+    are named on stderr. photos: which photos do not show them."""
+    left = [name for name in recipe.tasks.named if name not in known]
+    if left:
+        print(f"note: {photos} shows {_in_words(left, recipe)}: the model's answers leave that out.", file=sys.stderr)
+    return left
+
+
+def _in_words(names: Sequence[str], recipe: Recipe) -> str:
+    """Structures, photo tasks and landmarks in a sentence."""
+    points = recipe.tasks.landmarks
+    return ", ".join(f"the center of the {name.replace('_', ' ')}" if name in points else name for name in names)
 
 
 def has_examples(recipe: Recipe, cases: Sequence[Case]) -> bool:

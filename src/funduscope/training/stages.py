@@ -35,7 +35,6 @@ from funduscope.training.initialization import (
     check_free,
     first_network,
     is_research_only,
-    named,
     with_variant,
 )
 from funduscope.training.leakage import earlier
@@ -90,13 +89,14 @@ def _run_stages(
     *,
     count: int | Literal["auto"],
 ) -> Path:
-    _check_names(recipe)
+    if taken := [name for name in recipe.stages if hasattr(nn.ModuleDict(), name)]:
+        raise TrainingError(f"The stage name {taken[0]} is an attribute of torch.nn.ModuleDict: choose another name.")
     place = processes.state()
     own_folds = folder / FOLDS
     with place.main_process_first():
         # The folds and the first card of an attempt that failed before any stage had learned are not this run's.
         resumed = own_folds.is_file() and any(folder.glob(f"{STAGES}/*/*.safetensors"))
-        plan = split(cases, folder, fold, start, resumed, recipe, watch.progress)
+        plan = split(cases, folder, fold, resumed, recipe, watch.progress)
         if place.is_main_process and not resumed:
             folder.mkdir(parents=True, exist_ok=True)
             if not (folder / STAGES).is_dir():
@@ -106,53 +106,40 @@ def _run_stages(
     starts = _starts(recipe, start)
     taught = {name for name in recipe.stages if has_examples(recipe.stage(name), plan.train)}
     begun = bool(start.init) or (folder / FIRST_CARD).is_file()  # a training that continues need not name the weights
-    kept = {name for name in recipe.stages if begun and taught and name not in taught}
-    _check_first(recipe, folder, start, begun=begun, taught=taught)
-    for name in (name for name in recipe.stages if name not in kept):
-        own, stage = folder / STAGES / name, recipe.stage(name)
-        if not _has_ended(own, stage):
-            check_stage(stage, plan.train, own, starts[name])
-    if place.is_main_process and not resumed:
-        RunFolds.write(plan.cases, own_folds)
-    for name in recipe.stages:
-        own, stage = folder / STAGES / name, recipe.stage(name)
-        if _has_ended(own, stage):
-            check_ended(stage, plan.cases, own, fold, starts[name])
-            continue
-        if name in kept:
-            if place.is_main_process:
-                _keep_first(name, stage, own, fold, starts[name])
-            continue
-        if place.is_main_process:
-            print(f"Stage {name}", file=sys.stderr)
-        learn(stage, plan.cases, own, fold, starts[name], make_validation, _naming(watch, name), count=count)
-    if place.is_main_process:
-        _join(recipe, folder, fold, start, plan)
-        finish(folder, plan, start, watch.progress)
-    return folder / BEST
-
-
-def _check_names(recipe: Recipe) -> None:
-    """Raises `TrainingError` for a stage's name that cannot be."""
-    if taken := [name for name in recipe.stages if hasattr(nn.ModuleDict(), name)]:
-        raise TrainingError(f"The stage name {taken[0]} is an attribute of torch.nn.ModuleDict: choose another name.")
-
-
-def _check_first(recipe: Recipe, folder: Path, start: Start, *, begun: bool, taught: set[str]) -> None:
-    """Raises `TrainingError` if a stage lacks what it begins with or learns from. begun: with first weights. taught:
-    the stages of which a training photo shows what they learn."""
-    bare = [name for name in recipe.stages if name not in taught]
-    if taught and bare and not begun:
-        learns = ", ".join(recipe.stage(bare[0]).tasks.named)
-        raise TrainingError(
-            f"No photo to train on shows what stage {bare[0]} learns ({learns}): add labels, start from weights that "
-            "know it (--init), which then stay in it, or take a recipe of one network, such as plain."
-        )
     fresh = [name for name in recipe.stages if not (folder / STAGES / name / LAST).is_file()]
     if begun and fresh and not start.init:
         raise TrainingError(
             f"{folder} was begun with first weights, and stage {fresh[0]} is not: name them again (--init)."
         )
+
+    # What is refused is refused before any stage is trained.
+    untrained: list[str] = []
+    kept: list[str] = []
+    for name in recipe.stages:
+        own, stage = folder / STAGES / name, recipe.stage(name)
+        if _has_ended(own, stage):
+            check_ended(stage, plan.cases, own, fold, starts[name])
+        elif name in taught or not taught:
+            check_stage(stage, plan.train, own, starts[name])
+            untrained.append(name)
+        else:
+            kept.append(name)
+
+    if place.is_main_process:
+        for name in kept:
+            _keep_first(name, recipe.stage(name), folder / STAGES / name, fold, starts[name])
+        if not resumed:
+            RunFolds.write(plan.cases, own_folds)
+
+    for name in untrained:
+        if place.is_main_process:
+            print(f"Stage {name}", file=sys.stderr)
+        own, stage = folder / STAGES / name, recipe.stage(name)
+        learn(stage, plan.cases, own, fold, starts[name], make_validation, _naming(watch, name), count=count)
+    if place.is_main_process:
+        _join(recipe, folder, fold, start, plan)
+        finish(folder, plan, watch.progress)
+    return folder / BEST
 
 
 def _naming(watch: Watch, stage: str) -> Watch:
@@ -180,13 +167,16 @@ def _starts(recipe: Recipe, start: Start) -> dict[str, Start]:
 
 def _keep_first(stage: str, recipe: Recipe, folder: Path, fold: int | None, start: Start) -> None:
     """The run of a stage of which no photo shows an example: the first weights as they are. What denies lesions alone
-    would teach it to find none."""
+    would teach it to find none. Raises `TrainingError` if there are none that fill its network."""
+    first = first_network(recipe, folder, start.init) if start.init else None
+    if first is None or not first.known:
+        raise TrainingError(
+            f"No photo to train on shows what stage {stage} learns ({', '.join(recipe.tasks.named)}), and no first "
+            f"weights fill its network{f' ({first.note})' if first else ''}: add labels, start from weights that know "
+            "it (--init), which then stay in it, or take a recipe of one network, such as plain."
+        )
     print(f"Stage {stage}: no photo shows what it learns, so the first weights stay.", file=sys.stderr)
-    first = first_network(recipe, folder, start.init)
-    if not first.known:
-        raise TrainingError(f"Stage {stage} cannot keep weights that do not fill its network. {first.note}")
     about = {"fold": fold, "until": 0, "samples": 0, "processes": 1, "photos": {}, "init": start.first_weights()}
-    about["teachers"] = [named(path) for path in start.teachers]
     about["not_learned"] = [name for name in recipe.tasks.named if name not in first.known]
     about["research_only"] = is_research_only([], start)
     about |= {"taken": sorted(first.known), "earlier": earlier(start.weights)}

@@ -83,11 +83,11 @@ def train(
     recipe: or its name, or the path of a TOML file. data: cases, or paths as `read_data` takes them. run: the folder.
     fold: the test fold, which is left alone; the next one chooses the epoch and fixes thresholds. init: weights to
     start from, "default" for the shipped ones; of several the mean. teachers: runs whose answers are learned next to
-    the labels. processes: of this machine that share each batch, see
-    docs/recipes.md; a script that asks for more than one needs `if __name__ == "__main__":`, since each of them imports
-    it. on_epoch: receives the journal's line of each epoch; without it a sentence is printed. progress: wraps what
-    takes long. command: for run.json; without it the call in words. Raises `RecipeError`, `LabelError`, `ModelError`
-    and `TrainingError`, `CodedError` E_CONFIG for a folder whose name is not UTF-8.
+    the labels. processes: of this machine that share each batch, see docs/recipes.md; a script that asks for more than
+    one needs `if __name__ == "__main__":`, since each of them imports it. on_epoch: receives the journal's line of each
+    epoch; without it a sentence is printed. progress: wraps what takes long. command: for run.json; without it the call
+    in words. Raises `RecipeError`, `LabelError`, `ModelError` and `TrainingError`, `CodedError` E_CONFIG for a folder
+    whose name is not UTF-8.
     """
     try:
         str(Path(run).absolute()).encode()

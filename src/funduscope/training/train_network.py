@@ -38,7 +38,6 @@ from funduscope.training.initialization import (
     first_network,
     is_research_only,
     named,
-    not_learned,
 )
 from funduscope.training.journal import draw_samples, environment, peak_mb, sentence
 from funduscope.training.leakage import check_weights, earlier
@@ -47,6 +46,7 @@ from funduscope.training.processes import Watch
 from funduscope.training.samples import (
     drawn,
     drop_unusable_masks,
+    not_learned,
     prepared,
     shown,
     steps_each,
@@ -57,6 +57,14 @@ from funduscope.training.samples import (
 from funduscope.training.validation import TAUGHT_BY, finish
 
 MakeValidation = Callable[[Recipe, list[Case]], Validation]
+
+SAME = {
+    "fold": "another test fold",
+    "data_fingerprint": "other photos or labels",
+    "teachers": "other teachers",
+    "init": "other first weights",
+}
+"""What of run.json a run that continues must have, and how a refusal calls it."""
 
 SHORT_STEPS = 300
 """A training of fewer steps is not worth timing how many processes it should have: it gets one."""
@@ -95,7 +103,7 @@ def train_network(
     """
     plan = learn(recipe, cases, folder, fold, start, make_validation, watch, count=count)
     if processes.state().is_main_process:
-        finish(folder, plan, start, watch.progress)
+        finish(folder, plan, watch.progress)
     return folder / BEST
 
 
@@ -150,26 +158,25 @@ def _prepare(
     if not recipe.training.epochs and not start.init:
         raise RecipeError("training.epochs is 0, and there are no weights to start from: name some (--init), or train.")
     resumed = _has_begun(folder)
-    plan = split(cases, folder, fold, start, resumed, recipe, progress)
+    plan = split(cases, folder, fold, resumed, recipe, progress)
     folder.mkdir(parents=True, exist_ok=True)
     before = run_before(folder)
-    _check_fold(folder, before, fold)
-    check_weights(start, plan.test, plan.validation, fold)
+    first = _first_network(recipe, folder, start)
+    recipe = first.recipe
+    used = drawn(recipe, plan.train)
+    _check_same(folder, before, fold, used, start)
+    check_weights(start, plan.test, plan.validation)
     if not resumed and processes.state().is_main_process:
         check_free(folder)
         start.keep_card(folder)
-    first = _first_network(recipe, folder, start)
-    recipe = first.recipe
     if first.note and processes.state().is_main_process:
         print(first.note, file=sys.stderr)
-    used = drawn(recipe, plan.train)
     if processes.state().is_main_process:
         warn_unsampled(recipe, plan.train)
         warn_not_validated(recipe, plan.validation)
     learning = used if recipe.training.epochs else []  # with none the first weights stay, and no photo taught them
     about = {"command": start.command or start.in_words(recipe, fold)} | about_run(recipe, plan, learning, fold, start)
     about |= _identity(used, start)
-    _check_same(folder, before, used, start)
     train, files = prepared(recipe, plan.train, progress)
     steps = steps_each(train, recipe)  # refuses an epoch without a step before anything is written
     about["samples"] = sum(steps) * recipe.training.batch
@@ -194,14 +201,14 @@ def _prepare(
 
 
 def split(
-    cases: list[Case], folder: Path, fold: int | None, start: Start, resumed: bool, recipe: Recipe, progress: Progress
+    cases: list[Case], folder: Path, fold: int | None, resumed: bool, recipe: Recipe, progress: Progress
 ) -> SplitPlan:
     """The run's plan, by its own folds where it is resumed. Raises `TrainingError` if no photo is left to train."""
     if resumed:
         plan = SplitPlan.for_resumed_run(cases, fold, folder, progress)
     else:
         plan = SplitPlan.for_new_run(cases, fold, progress)
-    for warning in plan.warnings() if not resumed else ():
+    for warning in () if resumed else plan.warnings():
         print(warning, file=sys.stderr)
     train = share_labels(share_of(plan.train, recipe.sampling.photos))
     if fold is not None and not plan.test:
@@ -221,7 +228,7 @@ def split(
 def _train(job: Job, watch: Watch) -> float | None:
     """The loop, in one process of several or alone. Returns the peak memory of all of them, in 10**6 bytes."""
     loop = make_loop(job)
-    loop.run(watch.report or (lambda line: None), progress=watch.progress)
+    loop.run(watch.report or (lambda line: None), watch.progress)
     peak = peak_mb(loop.device)
     return None if peak is None else processes.all_reduce_number(peak)
 
@@ -284,17 +291,9 @@ def _has_begun(folder: Path) -> bool:
 
 
 def run_before(folder: Path) -> dict[str, Any] | None:
-    """The run.json of the run in the folder, if there is one. Raises `TrainingError` if a run has lost it: photos that
-    its weights learned from would count as left out."""
-    path = folder / "run.json"
-    if not (folder / LAST).is_file():
-        return None
-    if not path.is_file():
-        raise TrainingError(
-            f"{folder} holds a training without its run.json, so that nothing says which fold it left out: restore "
-            "run.json from a backup, or take another folder."
-        )
-    return read_json(path, "fold")
+    """The run.json of the run in the folder, if there is one. Raises `OSError` if a run has lost it: nothing would say
+    which photos its weights learned from."""
+    return read_json(folder / "run.json", "fold") if (folder / LAST).is_file() else None
 
 
 def check_ended(recipe: Recipe, cases: list[Case], folder: Path, fold: int | None, start: Start) -> None:
@@ -303,12 +302,11 @@ def check_ended(recipe: Recipe, cases: list[Case], folder: Path, fold: int | Non
     Raises `TrainingError` if it is another one.
     """
     before = run_before(folder)
-    _check_fold(folder, before, fold)
-    if before is not None and "data_fingerprint" not in before:  # the first weights stayed: nothing was drawn
-        _check_init(folder, before, start)
-        return
-    plan = split(cases, folder, fold, start, (folder / FOLDS).is_file(), recipe, no_progress)
-    _check_same(folder, before, drawn(recipe, plan.train), start)
+    used: list[Case] = []
+    if before is not None and "data_fingerprint" in before:  # without, the first weights stayed: nothing was drawn
+        plan = split(cases, folder, fold, (folder / FOLDS).is_file(), recipe, no_progress)
+        used = drawn(recipe, plan.train)
+    _check_same(folder, before, fold, used, start)
 
 
 def check_stage(recipe: Recipe, train: list[Case], folder: Path, start: Start) -> None:
@@ -318,31 +316,30 @@ def check_stage(recipe: Recipe, train: list[Case], folder: Path, start: Start) -
     steps_each(train, recipe)
 
 
-def _check_fold(folder: Path, before: dict[str, Any] | None, fold: int | None) -> None:
-    if before is not None and before["fold"] != fold:  # it would learn from the photos that it is to be tested on
-        now = "no --fold was named" if fold is None else f"this is fold {fold}"
-        theirs = "that left no fold out" if before["fold"] is None else f"of fold {before['fold']}"
-        remedy = "leave --fold out" if before["fold"] is None else "name its fold"
-        raise TrainingError(f"{folder} has a run {theirs}, and {now}: choose another folder, or {remedy}.")
+def _check_same(folder: Path, before: dict[str, Any] | None, fold: int | None, used: list[Case], start: Start) -> None:
+    """Refuses to continue a run with another fold, other photos, labels, teachers or first weights. The first weights
+    need not be named again."""
+    before = before or {}
+    asked = {"fold": fold, "init": start.first_weights(), **_identity(used, start)}
+    theirs = before.get("init") or {}
+    if asked["init"] is None or asked["init"]["sha256"] == theirs.get("sha256"):
+        asked["init"] = before.get("init")
+
+    for name, what in SAME.items():
+        if name in before and before[name] != asked[name]:
+            raise TrainingError(
+                f"{folder} has a run with {what}: expected {_in_words(before[name])}, got {_in_words(asked[name])}. "
+                "Give what it began with, or choose another folder."
+            )
 
 
-def _check_same(folder: Path, before: dict[str, Any] | None, used: list[Case], start: Start) -> None:
-    """Refuses to continue a run with other photos, labels, teachers or first weights."""
-    if before is None:
-        return
-    ours = _identity(used, start)
-    for name, what in (("data_fingerprint", "photos or labels"), ("teachers", "teachers")):
-        if name in before and before[name] != ours[name]:
-            how, way = ("with other", "name the same ones") if before[name] else ("without", "leave them out")
-            raise TrainingError(f"{folder} has a run {how} {what}: choose another folder, or {way}.")
-    _check_init(folder, before, start)
-
-
-def _check_init(folder: Path, before: dict[str, Any], start: Start) -> None:
-    init = start.first_weights()
-    if init and (before.get("init") or {}).get("sha256") != init["sha256"]:
-        began = f"from {before['init']['name']}" if before.get("init") else "without --init"
-        raise TrainingError(f"{folder} has a run that started {began}: choose another folder, or leave --init out.")
+def _in_words(value: object) -> str:
+    """A value of run.json in a sentence."""
+    if isinstance(value, dict):
+        return value["name"]
+    if isinstance(value, list):
+        return ", ".join(value) or "none"
+    return "none" if value is None else str(value)
 
 
 def _identity(used: list[Case], start: Start) -> dict[str, Any]:
@@ -356,7 +353,7 @@ def about_run(recipe: Recipe, plan: SplitPlan, used: list[Case], fold: int | Non
     return {
         "recipe": recipe.name,
         "fold": fold,
-        "validation_fold": plan.validation[0].fold if plan.validation else None,
+        "validation_fold": plan.validation_fold,
         "seed": recipe.training.seed,
         "init": start.first_weights(),
         "photos": counts,

@@ -36,7 +36,7 @@ from funduscope.recipe import Recipe
 from funduscope.training import TrainingError, processes
 from funduscope.training.acceleration import bfloat16
 from funduscope.training.calibrate import MIN_POSITIVE, calibrate, fit_ood_reference
-from funduscope.training.initialization import Start
+from funduscope.training.initialization import first_card
 from funduscope.training.journal import CURVES
 from funduscope.training.loop import Validation
 from funduscope.training.samples import serves
@@ -167,7 +167,7 @@ def _of_masked(masked: Scores | None) -> tuple[dict[str, float], list[float], li
     return scores, lesions, overlaps
 
 
-def finish(folder: Path, plan: SplitPlan, start: Start, progress: Progress) -> None:
+def finish(folder: Path, plan: SplitPlan, progress: Progress) -> None:
     """Fixes the best checkpoint's card on the validation photos, and writes it as card.json too.
 
     What the validation photos of a fine-tuned model cannot fix stays as it is in the card of the first weights. What
@@ -187,7 +187,7 @@ def finish(folder: Path, plan: SplitPlan, start: Start, progress: Progress) -> N
     # As in training: what is fixed here is coarser than bfloat16, and float32 takes two to three times as long.
     runtime = TorchRuntime(network, card, bfloat16=bfloat16(best.recipe.training.precision))
     if validation:
-        before = start.first_card(folder, run["taken"])
+        before = first_card(folder, run["taken"])
         card = calibrate(Predictor(runtime), validation, progress, before, witnesses=best.recipe.tasks.witnesses)
     sampling = best.recipe.all_sampling
     learned = {name for name, rate in sampling.whole.items() if rate} or sampling.datasets()
