@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
-import sys
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from funduscope.training import TrainingError, lock
 from funduscope.training.lock import only_training
-
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="folders have no locks there")
 
 
 def _train(folder: Path, begun: Connection) -> None:
@@ -41,6 +40,17 @@ def test_a_second_training_is_refused_until_the_first_has_ended_even_by_a_kill(
         other.join()
     with only_training(folder):
         pass
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOLCK, "No locks available"), NotImplementedError()])
+def test_without_locks_a_training_goes_on(error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def acquire(_: FileLock, timeout: float) -> None:
+        raise error
+
+    monkeypatch.setattr(FileLock, "acquire", acquire)
+    with only_training(tmp_path / "run"):
+        (tmp_path / "run" / "run.json").touch()
+    assert (tmp_path / "run" / "run.json").is_file()
 
 
 def test_a_folder_that_stays_empty_is_removed_and_no_other(tmp_path: Path) -> None:

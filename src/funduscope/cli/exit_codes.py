@@ -14,8 +14,8 @@ WRONG_USE: Final = 2
 
 # Packages that only an extra installs, and the extra's name.
 _TRAINING: Final[tuple[str, ...]] = (
-    "accelerate", "jaxtyping", "matplotlib", "onnx", "pandas", "pydantic", "safetensors", "segmentation_models_pytorch",
-    "tensorboard", "timm", "tomli_w", "torch",
+    "accelerate", "filelock", "jaxtyping", "matplotlib", "onnx", "pandas", "pydantic", "safetensors",
+    "segmentation_models_pytorch", "tensorboard", "timm", "tomli_w", "torch",
 )  # fmt: skip
 _EXTRAS: Final[dict[str, str]] = dict.fromkeys(_TRAINING, "train") | {
     **dict.fromkeys(("reportlab", "uharfbuzz"), "report"),

@@ -30,7 +30,7 @@ def only_training(folder: Path) -> Iterator[None]:
         lock.acquire(timeout=WAIT_S)
     except Timeout:
         raise TrainingError(f"Another process trains in {folder}: wait for it, or name another folder.") from None
-    except OSError:
+    except (OSError, NotImplementedError):
         pass  # the file system has no locks
     try:
         yield
