@@ -81,7 +81,8 @@ def test_a_skipped_step_leaves_every_weight_as_it_was(
     before = {name: value.clone() for name, value in trained.network.named_parameters()}
     trained.run()
     assert all(torch.equal(value, before[name]) for name, value in trained.network.named_parameters())
-    assert all(torch.equal(trained.average.state[name], value) for name, value in before.items())
+    average = trained.average.module.state_dict()
+    assert all(torch.equal(average[name], value) for name, value in before.items())
 
 
 def test_a_gradient_that_is_no_number_is_skipped_too(
@@ -213,18 +214,26 @@ def test_its_patience_counts_judged_epochs_alone(quick: Recipe, cases: list[Case
     assert (state.epoch, state.best_epoch) == (6, 3)
 
 
-def test_judging_gives_the_raw_weights_back(quick: Recipe, cases: list[Case], cache: Path, tmp_path: Path) -> None:
-    def validate(network: Network) -> dict[str, float]:
-        raise RuntimeError("the validation failed")
+def test_a_plateau_lowers_the_rate_after_its_rise_also_where_the_run_was_interrupted(
+    quick: Recipe, cases: list[Case], cache: Path, tmp_path: Path
+) -> None:
+    plateau = {"schedule": "plateau", "plateau_patience": 1, "plateau_factor": 0.5, "warm_up_frac": 0.7}
+    settings = quick.training.model_copy(update={"epochs": 6, "patience": 9, **plateau})
+    recipe = quick.model_copy(update={"training": settings})
 
-    trained = _loop(quick, cases, cache, tmp_path, validate)
-    with torch.no_grad():
-        for value in trained.average.state.values():
-            value.zero_()
-    before = {name: value.clone() for name, value in trained.network.state_dict().items()}
-    with pytest.raises(RuntimeError, match="the validation failed"):
-        trained._validate()
-    assert all(torch.equal(value, before[name]) for name, value in trained.network.state_dict().items())
+    def loop() -> Loop:
+        scores = {0: 0.5, 1: 0.4, 2: 0.3, 3: 0.2, 4: 0.45, 5: 0.6}  # those of the first four are of the rise
+        trained = _loop(recipe, cases, cache, tmp_path, lambda _: {"selection": scores[trained.state.epoch - 1]})
+        return trained
+
+    for _ in range(6):
+        with pytest.raises(KeyboardInterrupt):
+            loop().run(report=_stop)
+    rates = [line["learning rate"] / settings.learning_rate for line in _lines(tmp_path)]
+    assert rates[4:] == pytest.approx([1.0, 0.5])
+    resumed = loop()
+    resumed.run()
+    assert resumed.plateau.get_last_lr() == [0.5]
 
 
 def test_gradients_of_several_batches_make_one_step(
@@ -235,7 +244,7 @@ def test_gradients_of_several_batches_make_one_step(
     trained.run()
     steps = {int(held["step"]) for held in trained.optimizer.state_dict()["state"].values()}
     assert steps == {math.ceil(trained.steps_each[0] / 2)}
-    assert trained.average.steps == max(steps)
+    assert trained.average.n_averaged == 1 + max(steps), "the first weights count, too"
 
 
 def test_what_is_left_of_an_epoch_makes_a_whole_step(

@@ -40,7 +40,7 @@ from funduscope.training.distill import Teachers, distill_loss_of, distill_sums
 from funduscope.training.hard_negatives import HardNegatives, Mined
 from funduscope.training.journal import Journal
 from funduscope.training.losses import add, class_weights, loss_sums, losses_of, with_total
-from funduscope.training.optimize import MovingAverage, Plateau, make_optimizer, rate_at
+from funduscope.training.optimize import load_plateau, make_average, make_optimizer, make_plateau, rate_at
 from funduscope.training.sample_scores import SampleScores, score_sums
 from funduscope.training.samples import EpochBatches, steps_each
 from funduscope.vocabulary import CLASSES
@@ -53,13 +53,13 @@ MAX_NONFINITE_STEPS = 20
 
 @dataclass
 class LoopState:
-    """A run's progress. best_epoch: 0 before the first. best_score: -inf without scores. plateau: `Plateau.state`."""
+    """A run's progress. best_epoch: 0 before the first. best_score: -inf without scores. plateau: of `make_plateau`."""
 
     epoch: int = 0
     step: int = 0
     best_score: float = -math.inf
     best_epoch: int = 0
-    plateau: dict[str, float] = field(default_factory=dict)
+    plateau: dict[str, Any] = field(default_factory=dict)
     mined: Mined = field(default_factory=list)
 
 
@@ -107,8 +107,8 @@ class Loop:
         self.balance = make_balance(recipe.balance, start).to(self.device)
         optimizer = make_optimizer(network, settings, list(self.balance.parameters()), recipe.balance.rate)
         self.optimizer = self.accelerator.prepare(optimizer)
-        self.plateau = Plateau(settings.plateau_factor, settings.plateau_patience)
-        self.average = MovingAverage(network, settings.average_decay)
+        self.plateau = make_plateau(settings.plateau_factor, settings.plateau_patience)
+        self.average = make_average(network, settings.average_decay)
         labels = [case.labels for case in cases if recipe.sampling.whole.get(case.dataset)]
         self.class_weights = {
             task: class_weights(
@@ -167,7 +167,7 @@ class Loop:
     ) -> None:
         """Scores the weights after that epoch; writes the journal and the checkpoints."""
         settings = self.recipe.training
-        processes.all_reduce_means([*self.network.buffers(), *self._averaged_buffers()])
+        processes.all_reduce_means([*self.network.buffers(), *self.average.module.buffers()])
         self.state.epoch = int(line["epoch"])
         if is_last or self.state.epoch % settings.judge_every == 0:
             scores = self._validate()
@@ -175,8 +175,10 @@ class Loop:
             line["best"] = self._is_better(score)
             if settings.schedule == "plateau":
                 score = self.state.epoch if score is None else score
-                self.plateau.step(score, warming_up=self._done_frac() < settings.warm_up_frac)
-                self.state.plateau = self.plateau.state()
+                # While the rate rises, no epoch counts against it.
+                if score > self.plateau.best or self._done_frac() >= settings.warm_up_frac:
+                    self.plateau.step(score)
+                self.state.plateau = self.plateau.state_dict()
             line |= {f"validation {name}": value for name, value in scores.items() if not math.isnan(value)}
         line |= {"seconds": round(time.monotonic() - started, 1)}
         if journal is not None:
@@ -184,9 +186,6 @@ class Loop:
             self._save(line.get("best", False))
             report(line)
         self.accelerator.wait_for_everyone()
-
-    def _averaged_buffers(self) -> list[Tensor]:
-        return [self.average.state[name] for name, _ in self.network.named_buffers() if name in self.average.state]
 
     def _is_better(self, score: float | None) -> bool:
         """Remembers the best epoch: without scores the last one. A NaN is the lowest, but a first epoch is kept."""
@@ -254,7 +253,7 @@ class Loop:
         self.state.step += 1
         # that of the middle of an update's batches: at their end a cosine's last rate is 0
         middle = self._done_frac(settings.accumulate / 2)
-        rate = rate_at(middle, settings.warm_up_frac, settings.schedule) * self.plateau.scale
+        rate = rate_at(middle, settings.warm_up_frac, settings.schedule) * float(self.plateau.get_last_lr()[0])
         if settings.schedule == "step":
             rate *= settings.step_factor ** (self.state.epoch // settings.step_epochs)
         for group in self.optimizer.param_groups:
@@ -312,7 +311,7 @@ class Loop:
         if sound or self.accelerator.scaler is not None:  # the scaler skips the step itself, and lowers its scale
             self.optimizer.step()
         if sound:
-            self.average.update(self.network)
+            self.average.update_parameters(self.network)
         self.optimizer.zero_grad()
         return norm if sound else None
 
@@ -324,24 +323,21 @@ class Loop:
         """Scores of the averaged weights on the validation photos, if there are any."""
         if self.validation is None:
             return {}
-        own = {name: value.clone() for name, value in self.network.state_dict().items()}
-        self.network.load_state_dict(self.average.state)
-        try:
-            return self.validation(self.network.eval())
-        finally:
-            self.network.load_state_dict(own)
+        averaged = self.average.module.eval()
+        assert isinstance(averaged, Network)
+        return self.validation(averaged)
 
     def _save(self, better: bool) -> None:
-        progress = vars(self.state)
+        progress, weights = vars(self.state), self.average.module.state_dict()
         if better:
-            kept = {"weights": self.average.state}
-            checkpoint.save(self.folder / BEST, self.recipe, kept, {}, progress | {"mined": []})  # names no photo
+            # names no photo
+            checkpoint.save(self.folder / BEST, self.recipe, {"weights": weights}, {}, progress | {"mined": []})
         moments: dict[str, Tensor] = {}
         for index, state in self.optimizer.state_dict()["state"].items():
             moments |= {f"{index} {name}": torch.as_tensor(value) for name, value in state.items()}
-        groups = {"weights": self.average.state, "raw": self.network.state_dict(), "optimizer": moments}
+        groups = {"weights": weights, "raw": self.network.state_dict(), "optimizer": moments}
         groups["balance"] = self.balance.state_dict()
-        progress = progress | {"average_steps": self.average.steps}
+        progress = progress | {"average_steps": int(self.average.n_averaged)}
         if self.accelerator.scaler is not None:
             progress |= {"scaler": self.accelerator.scaler.state_dict()}
         checkpoint.keep_previous(self.folder)
@@ -352,7 +348,8 @@ class Loop:
         if last is None:
             return
         progress: dict[str, Any] = dict(last.progress)
-        self.average.load(last.group("weights"), progress.pop("average_steps"))
+        self.average.module.load_state_dict(last.group("weights"))
+        self.average.n_averaged.fill_(progress.pop("average_steps"))
         scaler = progress.pop("scaler", None)
         if scaler and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(scaler)
@@ -360,7 +357,7 @@ class Loop:
         self.network.load_state_dict(last.group("raw"))
         self.balance.load_state_dict(last.group("balance"))
         if self.state.plateau:
-            self.plateau.load(self.state.plateau)
+            load_plateau(self.plateau, self.state.plateau)
         own = self.optimizer.state_dict()
         own["state"] = defaultdict(dict)
         for key, value in last.group("optimizer").items():

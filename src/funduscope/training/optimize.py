@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.optim.swa_utils import AveragedModel
 
 from funduscope.settings import Training
 
@@ -56,65 +59,35 @@ def rate_at(progress: float, warm_up_frac: float, schedule: str = "cosine") -> f
     return 0.5 * (1 + math.cos(math.pi * min(rest, 1.0)))
 
 
-class Plateau:
-    """Lowers the learning rate while the validation score does not improve.
+def make_plateau(factor: float, patience: int) -> ReduceLROnPlateau:
+    """Lowers a factor on the learning rate, `get_last_lr()[0]`, while the validation score does not improve.
 
-    scale: factor of the rate, 1 at first. After `patience` epochs in a row without a better score it is
-    multiplied by `factor`, and the count starts again.
+    After `patience` epochs in a row without a better score it is multiplied by `factor`, and the count starts again.
     """
-
-    def __init__(self, factor: float, patience: int) -> None:
-        self.factor, self.patience = factor, patience
-        self.scale, self.waited = 1.0, 0
-        self.best = -math.inf
-
-    def step(self, score: float, *, warming_up: bool = False) -> None:
-        """Takes an epoch's score; higher is better, NaN never is.
-
-        warming_up: the rate is still rising, so that the epoch does not count as one without improvement.
-        """
-        if score > self.best:
-            self.best, self.waited = score, 0
-            return
-        self.waited += not warming_up
-        if self.waited >= self.patience:
-            self.scale, self.waited = self.scale * self.factor, 0
-
-    def state(self) -> dict[str, float]:
-        """Finite numbers for JSON; `load` restores them."""
-        known = {"best": self.best} if math.isfinite(self.best) else {}
-        return {"scale": self.scale, "waited": self.waited} | known
-
-    def load(self, state: dict[str, float]) -> None:
-        """Restores a stored state."""
-        self.scale, self.waited = state["scale"], int(state["waited"])
-        self.best = state.get("best", -math.inf)
+    scale = torch.optim.SGD([nn.Parameter(torch.zeros(()))], lr=1.0)  # learns nothing: its rate is the factor
+    return ReduceLROnPlateau(scale, "max", factor, patience - 1, threshold=0.0, eps=0.0)
 
 
-class MovingAverage:
+def load_plateau(plateau: ReduceLROnPlateau, state: dict[str, Any]) -> None:
+    """Restores a stored state."""
+    plateau.load_state_dict(state)
+    plateau.optimizer.param_groups[0]["lr"] = plateau.get_last_lr()[0]
+
+
+def make_average(network: nn.Module, decay: float) -> AveragedModel:
     """The exponential moving average of a network's weights and statistics.
 
     The decay starts low and rises to `decay`, so that random first weights are soon forgotten.
     """
 
-    def __init__(self, network: nn.Module, decay: float) -> None:
-        self.decay = decay
-        self.steps = 0
-        self.state = {name: value.detach().clone() for name, value in network.state_dict().items()}
-
-    @torch.no_grad()
-    def update(self, network: nn.Module) -> None:
-        """Adds the present state of the network."""
-        self.steps += 1
-        keep = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        for name, value in network.state_dict().items():
-            average = self.state[name]
+    def update(averages: list[Tensor], values: list[Tensor], count: Tensor) -> None:
+        keep = min(decay, (1 + int(count)) / (10 + int(count)))
+        for average, value in zip(averages, values, strict=True):
             if average.is_floating_point():
-                average.lerp_(value.detach().to(average.dtype), 1 - keep)
+                average.lerp_(value, 1 - keep)
             else:
                 average.copy_(value)
 
-    def load(self, state: dict[str, Tensor], steps: int) -> None:
-        """Restores a stored average."""
-        self.steps = steps
-        self.state = {name: value.to(self.state[name].device, copy=True) for name, value in state.items()}
+    average = AveragedModel(network, multi_avg_fn=update, use_buffers=True)  # pyright: ignore[reportArgumentType]
+    average.n_averaged += 1  # the first weights, which the first update would replace otherwise
+    return average
