@@ -34,14 +34,14 @@ from funduscope.imaging.photo import Photo
 from funduscope.inference.card import Card
 from funduscope.inference.loading import load
 from funduscope.inference.predictor import Predictor
-from funduscope.inference.runtime import AnswersByTorch, Outputs, Runtime
+from funduscope.inference.runtime import Outputs, Runtime
 from funduscope.vocabulary import View
 
 MASKED: Final = ("idrid-A", "heimed")
 GRADED: Final = ("idrid-B", "srahim")
 
 
-class Timed(AnswersByTorch):
+class Timed:
     """A runtime that adds up how long its network works."""
 
     def __init__(self, runtime: Runtime) -> None:

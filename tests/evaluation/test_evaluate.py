@@ -31,7 +31,7 @@ from funduscope.inference.card import Card
 from funduscope.inference.ensemble import Ensemble
 from funduscope.inference.findings import Failure, Findings
 from funduscope.inference.predictor import Predictor
-from funduscope.inference.runtime import AnswersByTorch, Outputs
+from funduscope.inference.runtime import Outputs
 from funduscope.quality.gradability import Quality
 from funduscope.testing.drawn_eyes import DrawnEye, draw_eye
 from funduscope.vocabulary import CLASSES, CODES, LANDMARKS, LESIONS
@@ -507,7 +507,7 @@ def test_a_visit_is_drawn_as_one(eyes):
     assert np.isnan(alone.low)
 
 
-class SeesDisc(AnswersByTorch):
+class SeesDisc:
     """A runtime that knows the optic disc by its paint and grades by how red the field is."""
 
     sha256 = "0" * 64

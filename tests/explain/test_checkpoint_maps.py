@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.inference.interpreting import witness_tree
 
 from funduscope.explain.attention_maps import attention_maps
 from funduscope.explain.class_activation import EXPLAINED_TARGETS, TASK_OF, explanation, log_odds_weights
@@ -20,6 +19,7 @@ from funduscope.inference.card import Card
 from funduscope.inference.findings import Findings
 from funduscope.inference.predictor import Predictor
 from funduscope.inference.runtime import TorchRuntime
+from funduscope.inference.witnesses import Witness
 from funduscope.network.joined import JoinedNetwork, build_model
 from funduscope.network.network import Network
 from funduscope.recipe import Recipe
@@ -64,8 +64,8 @@ def test_of_a_linear_head_it_is_the_exact_maps_positive_part(built: Built) -> No
 
 def test_where_lesions_are_a_second_witness_its_scale_is_the_exact_maps(built: Built) -> None:
     network = built("tasks.landmarks=[]", 'tasks.structures=["EX"]')
-    witness = witness_tree({"EX count 0.5": 1.0}, (-1.0, 0.0, 1.0, 2.0), (0.4, 0.6))
-    card = replace(CARD, structures=("EX",), witnesses={"grade": witness})
+    witness = Witness(("EX count 0.5",), (0.0,), (1.0,), (1.0,), (-1.0, 0.0, 1.0, 2.0), (0.4, 0.6))
+    card = replace(CARD, structures=("EX",), witnesses={"grade": witness.to_tree()})
     found, weights = _found(network, card)
     exact, told = explanation(found, "referable"), weights.explanation(replace(found, cams={}), "referable")
     assert exact is not None

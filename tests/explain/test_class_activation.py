@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.inference.interpreting import findings_of
 
 from funduscope.explain import map_reliability
 from funduscope.explain.class_activation import TASK_OF, explanation, log_odds_weights
@@ -17,8 +16,8 @@ from funduscope.imaging.photo import Photo
 from funduscope.inference.card import Card
 from funduscope.inference.ensemble import Ensemble
 from funduscope.inference.findings import Findings
-from funduscope.inference.predictor import Predictor, Views, calibrated_cams
-from funduscope.inference.runtime import AnswersByTorch, Outputs
+from funduscope.inference.predictor import Predictor, Views, calibrated_cams, interpret
+from funduscope.inference.runtime import Outputs
 from funduscope.report.heatmap import MIN_FULL, blend, exact_map_pictures, normalized_evidence
 from funduscope.report.write import save
 from funduscope.testing.drawn_eyes import STYLES, draw_eye
@@ -28,7 +27,7 @@ CARD = Card(name="cams", structures=(), landmarks=(), whole_px=64, close_px=64, 
 N = 16
 
 
-class Hot(AnswersByTorch):
+class Hot:
     """A runtime whose maps are hot at one place; the hotter, the surer it is."""
 
     sha256 = SHA
@@ -89,7 +88,7 @@ def test_the_mean_of_the_evidence_is_the_log_odds_but_for_a_constant() -> None:
     card = replace(CARD, temperatures={"grade": 1.3, "dme": 1.0})
     photo = Photo.open(draw_eye(1, width_px=480).pixels)
     outputs = Outputs(classes={"grade": logits}, cams={"grade": cam})
-    found = findings_of(photo, frame(photo, 64), Views(outputs, outputs), card)
+    found = interpret(photo, frame(photo, 64), Views(outputs, outputs), card, SHA)
     np.testing.assert_allclose(found.cams["grade"].mean((1, 2)), logits[0] / 1.3, rtol=1e-5)
 
     def odds(one: Findings) -> float:
@@ -100,7 +99,7 @@ def test_the_mean_of_the_evidence_is_the_log_odds_but_for_a_constant() -> None:
     nudged = cam.copy()
     nudged[0, 3, 5, 6] += 0.02  # a little more of grade 3 at one place
     other = Outputs(classes={"grade": nudged.mean((2, 3))}, cams={"grade": nudged})
-    after = findings_of(photo, frame(photo, 64), Views(other, other), card)
+    after = interpret(photo, frame(photo, 64), Views(other, other), card, SHA)
     asked = explanation(found, "referable")
     assert asked is not None
     told = explanation(replace(found, cams=after.cams), "referable")

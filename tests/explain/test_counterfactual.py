@@ -14,7 +14,7 @@ from funduscope.imaging.framing import frame
 from funduscope.inference.card import Card
 from funduscope.inference.ensemble import Ensemble
 from funduscope.inference.predictor import Predictor
-from funduscope.inference.runtime import AnswersByTorch, Outputs
+from funduscope.inference.runtime import Outputs
 from funduscope.testing.drawn_eyes import DrawnEye, draw_eye
 
 LESIONS = ("MA", "HE", "EX", "SE")
@@ -103,7 +103,7 @@ def test_nothing_and_everything() -> None:
     assert inpaint(pixels, corner, transform).shape == pixels.shape
 
 
-class CountsPaint(AnswersByTorch):
+class CountsPaint:
     """A runtime that finds violet and green paint, and grades by the violet: referable while there is any."""
 
     sha256 = "0" * 64

@@ -245,23 +245,18 @@ def cards() -> list[bytes]:
     """The JSON of a model's card: a plain one, and one with every optional part."""
     from funduscope.inference.card import Card
     from funduscope.inference.ood import fit_reference
+    from funduscope.inference.witnesses import Witness
 
     plain = Card(whole_px=64, close_px=128)
     rich = Card(
         whole_px=64, close_px=128, mirrored=True, grade_quantile=0.9, lowest_grades={"EX": 2},
         fovea_from_disc=(0.2, 0.02, 0.0, 0.02),
     )  # fmt: skip
-    witness = {
-        "numbers": ["EX strong", "MA count 0.5"],
-        "weights": [0.5, 0.25],
-        "detail": [0.0, 0.1, 0.0],
-        "cuts": [0.0, 1.0],
-        "shares": [0.5, 0.5],
-    }
+    witness = Witness(("EX strong", "MA count 0.5"), (0.0, 1.0), (1.0, 2.0), (0.5, 0.5), (0.0, 1.0), (0.5, 0.5))
     features = np.random.default_rng(0).normal(size=(60, 3))
     reference = fit_reference(features[:30], features[30:])
     assert reference is not None
-    rich = replace(rich, witnesses={"dme": witness}, distance=reference.to_tree())
+    rich = replace(rich, witnesses={"dme": witness.to_tree()}, distance=reference.to_tree())
     return [plain.to_json().encode(), rich.to_json().encode()]
 
 
@@ -299,27 +294,9 @@ def model_with(card: bytes) -> bytes:
         [numpy_helper.from_array(value, name) for name, value in weights.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    helper.set_model_props(model, {"card": card.decode("utf-8", "replace"), "answer": answer_of_cards()})
+    one = model.metadata_props.add()
+    one.key, one.value = "card", card.decode("utf-8", "replace")
     return model.SerializeToString()
-
-
-@cache
-def answer_of_cards() -> str:
-    """The graph that computes the answer of the plain one of `cards`, as it stands in a model's metadata."""
-    import torch
-
-    from funduscope.export.onnx_file import trace_answer
-    from funduscope.inference.card import Card
-
-    logits = {
-        "grade_logits": torch.zeros(1, 5),
-        "dme_logits": torch.zeros(1, 3),
-        "structures": torch.zeros(1, 5, 64, 64),
-        "landmarks": torch.zeros(1, 2, 64, 64),
-        "close_structures": torch.zeros(1, 5, 128, 128),
-        "frame": torch.zeros(1, 128, 128, 3, dtype=torch.uint8),
-    }
-    return b64encode(trace_answer(Card.from_json(cards()[0].decode()), logits)).decode()
 
 
 def recipes() -> list[bytes]:

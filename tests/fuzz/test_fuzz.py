@@ -31,8 +31,9 @@ INPUTS = {
 
 WITNESS = {
     "numbers": ["EX strong"],
+    "center": [0],
+    "spread": [1],
     "weights": [1],
-    "detail": [0, 0, 0],
     "cuts": [0, 1, 2, 3],
     "shares": [1, 1],
 }
@@ -93,7 +94,7 @@ def test_a_recipe_that_is_no_text_is_an_error_of_the_recipe(text: bytes, tmp_pat
         *[("scales", {"EX": [[1], [2]]}), ("dme_evidence", {"bias": [0.0] * 3, "weights": [[0] * 5] * 3})],
         *[
             ("witnesses", {"grade": value})
-            for value in ({"cuts": [{}]}, WITNESS | {"detail": [0]}, WITNESS | {"x": []})
+            for value in ({"cuts": [{}]}, WITNESS | {"spread": [0]}, WITNESS | {"x": []})
         ],
         *[("witnesses", {"grade": WITNESS | {"cuts": [0]}}), ("witnesses", {"another": WITNESS})],
     ],

@@ -9,7 +9,6 @@ import cv2
 import jsonschema
 import numpy as np
 import pytest
-from tests.inference.interpreting import witness_tree
 
 from funduscope.data.case import Case, Labels
 from funduscope.evaluation.score_photo import score_photo
@@ -20,7 +19,8 @@ from funduscope.inference.card import Card
 from funduscope.inference.ensemble import Ensemble, _mean_point
 from funduscope.inference.findings import Findings
 from funduscope.inference.predictor import Predictor, Views
-from funduscope.inference.runtime import AnswersByTorch, ModelError, Outputs
+from funduscope.inference.runtime import ModelError, Outputs
+from funduscope.inference.witnesses import Witness
 from funduscope.report.write import findings_schema
 from funduscope.testing.drawn_eyes import DrawnEye, draw_eye
 
@@ -33,7 +33,7 @@ GRADER = replace(GRADER, grade_quantile=QUANTILE)
 LESIONS = replace(BOTH, name="lesions", grade=False, dme=False, landmarks=(), whole_px=96, close_px=192)
 
 
-class SeesBlue(AnswersByTorch):
+class SeesBlue:
     """A runtime that answers what its card says from how blue the picture is, each seed a little otherwise."""
 
     def __init__(self, card: Card, seed: int = 0) -> None:
@@ -280,8 +280,8 @@ def test_a_further_task_of_another_vocabulary_is_left_out():
 
 def test_witnesses_are_those_of_the_members_that_answer(painted):
     """A segmenter next to a grader changes nothing of the grade; a second grader without witnesses leaves none."""
-    witness = witness_tree({"EX count 0.5": 2.0}, (0.0, 1.0, 2.0, 3.0), (1.0, 0.5))
-    seeing = member(replace(BOTH, witnesses={"grade": witness}))
+    witness = Witness(("EX count 0.5",), (0.0,), (1.0,), (2.0,), (0.0, 1.0, 2.0, 3.0), (1.0, 0.5))
+    seeing = member(replace(BOTH, witnesses={"grade": witness.to_tree()}))
     alone, joined = seeing(painted.pixels), joined_of(seeing, member(LESIONS, 1))(painted.pixels)
     assert alone.to_dict()["witnesses"]["lesions"] == joined.to_dict()["witnesses"]["lesions"]
     mixed = joined_of(seeing, member(GRADER, 2))(painted.pixels)

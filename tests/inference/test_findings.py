@@ -12,7 +12,6 @@ import cv2
 import jsonschema
 import numpy as np
 import pytest
-from tests.inference.interpreting import findings_of
 
 from funduscope.i18n.messages import Message
 from funduscope.imaging.dicom_file import DicomStatements
@@ -21,7 +20,7 @@ from funduscope.imaging.photo import Photo
 from funduscope.inference.card import Card
 from funduscope.inference.findings import Findings
 from funduscope.inference.ood import OodScore
-from funduscope.inference.predictor import Views
+from funduscope.inference.predictor import Views, interpret
 from funduscope.inference.runtime import Outputs, softmax
 from funduscope.inference.stated import undisputed_eye
 from funduscope.metrics import DenseState
@@ -60,7 +59,7 @@ def heat(side: int, x: float, y: float, sigma: float = 2.0) -> np.ndarray:
 
 
 def found_in(taken: Photo, whole: Outputs, close: Outputs | None = None, card: Card = CARD) -> Findings:
-    return findings_of(taken, frame(taken, card.close_px), Views(whole, close or whole), card)
+    return interpret(taken, frame(taken, card.close_px), Views(whole, close or whole), card, SHA)
 
 
 def outputs(side: int = 128, **logits: np.ndarray) -> Outputs:
@@ -223,7 +222,7 @@ def test_of_a_photo_in_a_larger_picture_nothing_is_outlined_or_found_beyond_it()
     landmarks = np.stack([point, point])[None]
     views = Views(Outputs(structures=planes(64), landmarks=landmarks), Outputs(structures=planes(128, HE=spots)))
     framed = Frame(np.zeros((CARD.close_px, CARD.close_px, 3), np.uint8), transform, None)
-    found = findings_of(taken, framed, views, replace(CARD, landmark_floor=0.0))
+    found = interpret(taken, framed, views, replace(CARD, landmark_floor=0.0), SHA)
     assert found.count("HE") == 1
     assert (found.disc_xy, found.fovea_xy) == (None, None)
     field = found.field_mask()
@@ -338,7 +337,7 @@ def test_points_come_home_to_a_fraction_of_a_pixel(place, at):
     both = np.stack([heat(128, *at), heat(128, 64, 64)])[None]
     if not (0 <= point[0] <= taken.width and 0 <= point[1] <= taken.height):
         pytest.skip("outside the photo")
-    found = findings_of(taken, framed, Views(Outputs(landmarks=both), Outputs()), replace(CARD, structures=()))
+    found = interpret(taken, framed, Views(Outputs(landmarks=both), Outputs()), replace(CARD, structures=()), SHA)
     assert found.disc_xy == pytest.approx(tuple(point), abs=0.25)
     assert found.to_dict()["landmarks"]["optic_disc"]["x_px"] == pytest.approx(point[0], abs=0.3)
 
@@ -347,7 +346,7 @@ def test_a_landmark_that_is_nowhere_or_beyond_the_photo_was_not_found():
     taken, framed = home_of(100, -200, 900)
     flat, above = np.zeros((128, 128), np.float32), heat(128, 64, 6)
     lean = replace(CARD, structures=())
-    found = findings_of(taken, framed, Views(Outputs(landmarks=np.stack([flat, above])[None]), Outputs()), lean)
+    found = interpret(taken, framed, Views(Outputs(landmarks=np.stack([flat, above])[None]), Outputs()), lean, SHA)
     assert found.disc_xy is None
     assert found.fovea_xy is None
     assert found.to_dict()["landmarks"] == {"optic_disc": None, "fovea": None}

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.inference.interpreting import findings_of
 
 from funduscope.i18n.errors import CodedError
 from funduscope.i18n.languages import LANGUAGES, Words
@@ -21,7 +20,7 @@ from funduscope.imaging.photo import Photo
 from funduscope.inference.card import Card
 from funduscope.inference.conformal import grade_set
 from funduscope.inference.headline import headline
-from funduscope.inference.predictor import Views
+from funduscope.inference.predictor import Views, interpret
 from funduscope.inference.rules import ModelAnswer, Supported, advice_after, advise, advise_nothing
 from funduscope.inference.runtime import Outputs
 from funduscope.inference.urgency import urgency
@@ -174,7 +173,7 @@ def test_nobody_is_sent_home_where_retinopathy_was_not_assessed(
     card = Card(grade=False, dme=dme is not None, structures=codes, landmarks=(), whole_px=128, close_px=128)
     classes = {} if dme is None else {"dme": np.array([dme], np.float32)}
     outputs = Outputs(classes, np.full((1, len(codes), 64, 64), -8, np.float32) if codes else None)
-    plain = findings_of(photo, frame(photo, 128), Views(outputs, outputs), card)
+    plain = interpret(photo, frame(photo, 128), Views(outputs, outputs), card, "0" * 64)
     found = replace(plain, quality=Quality(0.5, (), quality)).to_dict()
     assert found["headline"]["referral"]["says"] == "Referral undecided: retinopathy was not assessed"
     assert not found["advice"]["refer"]

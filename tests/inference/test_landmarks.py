@@ -11,9 +11,9 @@ import pytest
 
 from funduscope.imaging.framing import CropTransform
 from funduscope.inference.card import Card
-from funduscope.inference.landmarks import fit_fovea_offset, places_in_photo
+from funduscope.inference.landmarks import find_landmarks, fit_fovea_offset
 from funduscope.inference.predictor import Predictor
-from funduscope.inference.runtime import AnswersByTorch, Outputs
+from funduscope.inference.runtime import Outputs
 from funduscope.report.write import findings_schema
 from funduscope.testing.drawn_eyes import draw_eye
 
@@ -30,9 +30,7 @@ def _peak(x: float, y: float, height: float = 12.0) -> np.ndarray:
 
 
 def _found(disc: np.ndarray, fovea: np.ndarray, card: Card = CARD):
-    logits = {"landmarks": np.stack([disc, fovea])[None].astype(np.float32)}
-    lean = replace(card, structures=(), grade=False, dme=False)
-    return places_in_photo(AnswersByTorch().answer(logits, lean), lean, HOME)
+    return find_landmarks(Outputs(landmarks=np.stack([disc, fovea])[None].astype(np.float32)), card, HOME)
 
 
 NOTHING = np.zeros((CELLS, CELLS))
@@ -100,7 +98,7 @@ def test_the_usual_distance_is_that_of_the_marked_eyes() -> None:
     assert min(across, down) > 0, "eyes that are all alike make a card that can be loaded"
 
 
-class HiddenFovea(AnswersByTorch):
+class HiddenFovea:
     """A runtime that sees the disc of a drawn eye, and of the fovea a trace."""
 
     sha256 = "0" * 64
@@ -116,7 +114,7 @@ class HiddenFovea(AnswersByTorch):
 BARE = replace(CARD, structures=(), grade=False, dme=False, whole_px=256, close_px=256)
 
 
-class Sighted(AnswersByTorch):
+class Sighted:
     """A runtime that sees a disc and a fovea clearly, in the photo as it is or turned by half a turn."""
 
     sha256 = "0" * 64

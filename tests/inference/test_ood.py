@@ -8,7 +8,6 @@ from dataclasses import replace
 import jsonschema
 import numpy as np
 import pytest
-from tests.inference.interpreting import findings_of
 
 from funduscope.inference.card import Card
 from funduscope.inference.ood import DIRECTIONS, FEWEST, Reference, fit_reference
@@ -74,7 +73,7 @@ def test_too_few_photos_tell_no_distance() -> None:
 def test_an_unlike_photo_is_warned_of_and_its_distance_told(reference: Reference) -> None:
     from funduscope.imaging.framing import frame
     from funduscope.imaging.photo import Photo
-    from funduscope.inference.predictor import Views
+    from funduscope.inference.predictor import Views, interpret
     from funduscope.inference.runtime import Outputs
     from funduscope.report.write import findings_schema
 
@@ -87,7 +86,7 @@ def test_an_unlike_photo_is_warned_of_and_its_distance_told(reference: Reference
         outputs = Outputs(
             classes={"grade": np.zeros((1, 5), np.float32)}, features=None if features is None else features[None]
         )
-        found = findings_of(photo, frame(photo, 128), Views(outputs, outputs), card).to_dict()
+        found = interpret(photo, frame(photo, 128), Views(outputs, outputs), card, "0" * 64).to_dict()
         jsonschema.Draft202012Validator(findings_schema()).validate(found)
         return found
 

@@ -25,7 +25,7 @@ from funduscope.imaging.photo import Photo
 from funduscope.inference.card import Card
 from funduscope.inference.findings import Failure, Findings
 from funduscope.inference.predictor import Predictor
-from funduscope.inference.runtime import AnswersByTorch, ModelError, OnnxRuntime, Outputs
+from funduscope.inference.runtime import ModelError, OnnxRuntime, Outputs
 from funduscope.quality.gradability import Quality
 from funduscope.report.write import findings_schema, to_json
 from funduscope.testing.drawn_eyes import STYLES, DrawnEye, draw_eye
@@ -49,7 +49,7 @@ TURNS = {
 PAINT = Card(name="paint", structures=("EX", "OD"), whole_px=128, close_px=256)
 
 
-class SeesPaint(AnswersByTorch):
+class SeesPaint:
     """A runtime that finds violet paint, as a structure and as a landmark, and grades by how much there is."""
 
     sha256 = "0" * 64

@@ -14,14 +14,14 @@ from funduscope.export.onnx_file import write_onnx
 from funduscope.inference.card import Card
 from funduscope.inference.findings import Failure, Findings
 from funduscope.inference.predictor import Predictor
-from funduscope.inference.runtime import AnswersByTorch, OnnxRuntime, Outputs, Runtime, TorchRuntime
+from funduscope.inference.runtime import OnnxRuntime, Outputs, Runtime, TorchRuntime
 from funduscope.network.joined import build_model
 from funduscope.recipe import Recipe
 from funduscope.testing.drawn_eyes import draw_eye
 from funduscope.vocabulary import View
 
 
-class Counted(AnswersByTorch):
+class Counted:
     """A runtime that keeps how many images it got at once."""
 
     def __init__(self, runtime: Runtime) -> None:

@@ -14,7 +14,6 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from tests.inference.interpreting import witness_tree
 
 from funduscope import checkpoint
 from funduscope.checkpoint import STAGES
@@ -28,6 +27,7 @@ from funduscope.inference.card import Card
 from funduscope.inference.loading import load
 from funduscope.inference.predictor import Predictor
 from funduscope.inference.runtime import ModelError, OnnxRuntime, TorchRuntime
+from funduscope.inference.witnesses import Witness
 from funduscope.network.joined import JoinedNetwork, build_model
 from funduscope.recipe import Recipe, RecipeError
 from funduscope.report.checkpoint_maps import CheckpointMaps
@@ -55,7 +55,7 @@ SMALL = (
     "stages.whole.training={epochs=1}",
     "stages.whole.decoder={skip_channels=[8, 8, 8, 8, 16], channels=[16, 16, 8, 8]}",
 )
-WITNESS = witness_tree({"EX strong": 0.5, "MA count 0.5": 0.1}, (-1.0, 0.0, 0.5, 1.0), (0.6, 0.4))
+WITNESS = Witness(("EX strong", "MA count 0.5"), (0.0, 1.0), (1.0, 2.0), (0.5, 0.2), (-1.0, 0.0, 0.5, 1.0), (0.6, 0.4))
 
 
 @pytest.fixture(scope="module")
@@ -295,7 +295,7 @@ def test_a_programs_own_torch_stays_as_it_is_and_decides_nothing(
 
 def test_findings_carry_both_witnesses(done: Path, cases: list[Case]) -> None:
     runtime = _torch(done)
-    witnessed = Predictor(runtime, replace(runtime.card, witnesses={"grade": WITNESS}))
+    witnessed = Predictor(runtime, replace(runtime.card, witnesses={"grade": WITNESS.to_tree()}))
     alone, both = Predictor(runtime)(cases[0].path), witnessed(cases[0].path)
     assert "witnesses" not in alone.to_dict()
     said = both.to_dict()["witnesses"]

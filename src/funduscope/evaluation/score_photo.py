@@ -59,7 +59,7 @@ _log = logging.getLogger(__name__)
 REFERABLE: Final = Question("referable DR")
 BOTH: Final = Question("DR and DME")
 OF_WITNESS: Final = {"photo": Question("referable DR by the photo"), "lesions": Question("referable DR by the lesions")}
-"""What each witness alone says of the referral (network/answer.py)."""
+"""What each witness alone says of the referral (inference/witnesses.py)."""
 
 HEAVY_PHOTO: Final = "IDRiD_17"
 """It has a third of the haemorrhage pixels of IDRiD's masks: haemorrhages are also scored without it."""

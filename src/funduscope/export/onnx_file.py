@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import copy
 import tempfile
 import warnings
@@ -15,16 +14,13 @@ from torch import Tensor, nn
 
 from funduscope.atomic import replacing
 from funduscope.inference.card import Card
-from funduscope.inference.runtime import ANSWER, CLOSE, IMAGE
-from funduscope.network.answer import Answer
+from funduscope.inference.runtime import CLOSE, IMAGE
 from funduscope.network.joined import JoinedNetwork
 from funduscope.network.network import Network, Outputs
 from funduscope.network.routing import traced
 from funduscope.vocabulary import CLASSES, View
 
 OPSET = 17
-SMALL_PX = 64
-"""Side of the image by which a network is traced."""
 VIEWS: tuple[View, ...] = ("whole", "close")
 
 
@@ -56,66 +52,16 @@ def write_onnx(network: Network | JoinedNetwork, card: Card, path: Path) -> Path
             model = side_by_side([_trace(network, view, Path(folder) / f"{view}.onnx") for view in VIEWS])
         else:
             model = _trace(network, "whole", Path(folder) / "whole.onnx")
-        put_card(model, card, trace_answer(card, _blank_logits(network, card)))
+        put_card(model, card)
         onnx.save(model, str(unfinished))
     return path
-
-
-class _NamedAnswer(nn.Module):
-    """The answer with tensors in and out, as ONNX needs it."""
-
-    def __init__(self, answer: Answer, names: Sequence[str]) -> None:
-        super().__init__()
-        self.answer, self.names = answer, tuple(names)
-
-    def named(self, *logits: Tensor) -> dict[str, Tensor]:
-        return self.answer(dict(zip(self.names, logits, strict=True)))
-
-    def forward(self, *logits: Tensor) -> tuple[Tensor, ...]:
-        return tuple(self.named(*logits).values())
-
-
-def trace_answer(card: Card, logits: dict[str, Tensor]) -> bytes:
-    """The ONNX model that computes the answer (`network.answer.Answer`). logits: examples, each of the size that it
-    has in use."""
-    heat_px = logits["landmarks"].shape[-1] if "landmarks" in logits else 0
-    named = _NamedAnswer(Answer(card, heat_px), list(logits)).eval()
-    with torch.no_grad(), warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "answer.onnx"
-        warnings.filterwarnings("ignore", category=UserWarning, module=r"torch\.onnx.*")
-        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)  # pyright: ignore[reportPrivateImportUsage]
-        outputs = list(named.named(*logits.values()))
-        torch.onnx.export(
-            named, tuple(logits.values()), str(path),
-            input_names=list(logits), output_names=outputs, opset_version=OPSET, dynamo=False,
-        )  # fmt: skip
-        return path.read_bytes()
-
-
-def _blank_logits(network: Network | JoinedNetwork, card: Card) -> dict[str, Tensor]:
-    """What `Answer` takes, of a black photo: the shapes of both views' outputs, from a small image's."""
-    found: dict[str, Tensor] = {}
-    for view in VIEWS:
-        side = card.close_px if view == "close" else card.whole_px
-        with torch.no_grad():
-            outputs = _Flat(network, view).outputs(torch.zeros(1, SMALL_PX, SMALL_PX, 3, dtype=torch.uint8)).named()
-        maps = {name: outputs[name] for name in ("structures", "landmarks") if name in outputs}
-        large = {
-            name: value.new_zeros(*value.shape[:2], *(side * value.shape[-1] // SMALL_PX,) * 2)
-            for name, value in maps.items()
-        }
-        if view == "whole":
-            found |= {f"{task}_logits": outputs[task] for task in card.photo_tasks} | large
-        elif "structures" in large:
-            found["close_structures"] = large["structures"]
-    return found | {"frame": torch.zeros(1, card.close_px, card.close_px, 3, dtype=torch.uint8)}
 
 
 def _trace(network: Network | JoinedNetwork, view: View, path: Path) -> Any:
     """The ONNX model of one view, by way of a file."""
     import onnx
 
-    image = torch.zeros(1, SMALL_PX, SMALL_PX, 3, dtype=torch.uint8)
+    image = torch.zeros(1, 64, 64, 3, dtype=torch.uint8)
     flat = _Flat(network, view).eval()
     prefix = CLOSE if view == "close" else ""
     taken, names = prefix + IMAGE, [prefix + name for name in flat.outputs(image).named()]
@@ -193,8 +139,8 @@ def _add_prefix(graph: Any, prefix: str, kept: Collection[str]) -> None:
         one.name = renamed(one.name)
 
 
-def put_card(model: Any, card: Card, answer: bytes) -> None:
-    """Puts the card, and the ONNX model that computes the answer, into the model's metadata."""
+def put_card(model: Any, card: Card) -> None:
+    """Puts the card into the model's metadata."""
     import onnx
 
-    onnx.helper.set_model_props(model, {"card": card.to_json(), ANSWER: base64.b64encode(answer).decode()})
+    onnx.helper.set_model_props(model, {"card": card.to_json()})

@@ -5,7 +5,6 @@ Jacob et al., "Quantization and Training of Neural Networks for Efficient Intege
 
 from __future__ import annotations
 
-import base64
 import errno
 import logging
 import os
@@ -22,7 +21,7 @@ import numpy as np
 from funduscope.atomic import replacing
 from funduscope.export.onnx_file import VIEWS, one_of, put_card, side_by_side
 from funduscope.inference.card import Card
-from funduscope.inference.runtime import ANSWER, session_options
+from funduscope.inference.runtime import session_options
 from funduscope.vocabulary import CLASSES
 
 _COPIES = 3
@@ -41,8 +40,7 @@ def quantize(float_path: Path, path: Path, images: list[np.ndarray]) -> Path:
     import onnx
 
     whole = onnx.load(str(float_path))
-    metadata = {item.key: item.value for item in whole.metadata_props}
-    card = Card.from_json(metadata["card"])
+    card = Card.from_json(next(item.value for item in whole.metadata_props if item.key == "card"))
     if any(node.op_type == "If" for node in whole.graph.node):
         card = replace(card, about={**card.about, "int8": IN_BRANCHES})
     with replacing(path) as unfinished, tempfile.TemporaryDirectory(dir=path.parent) as folder:
@@ -57,7 +55,7 @@ def quantize(float_path: Path, path: Path, images: list[np.ndarray]) -> Path:
             small = side_by_side(models)
         else:
             small = _quantized(float_path, images)
-        put_card(small, card, base64.b64decode(metadata[ANSWER]))
+        put_card(small, card)
         onnx.save(small, str(unfinished))
     return path
 

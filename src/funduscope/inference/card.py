@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from funduscope.version import __version__
 from funduscope.vocabulary import CLASSES, CODES, FURTHER_TASKS, LANDMARKS, LESIONS
@@ -20,6 +20,9 @@ if TYPE_CHECKING:  # pydantic costs a tenth of a second that using a model does 
 FoveaOffset = tuple[float, float, float, float]
 """Horizontal distance of the fovea from the disc, either way, and its standard deviation; the same of the vertical one,
 downward. In shares of the frame's side."""
+
+
+_RETIRED: Final = ("dme_evidence", "upside_down")
 
 
 @dataclass(frozen=True)
@@ -38,11 +41,10 @@ class Card:
     (`conformal`), None if none was fixed. landmark_floor: the share of a landmark's map that must lie around its peak
     for the landmark to count as found. distance: features of the training photos (`ood.Reference` as a tree), None if
     the model gives no features or there were too few photos. fovea_from_disc: see `inference/landmarks.py`; None: each
-    landmark is located by itself. witnesses: by photo task what the lesions say of it, and their share in the answer:
-    `numbers`, the names of those that have a weight, and what `network.answer.LesionRegression` takes. own_close: the
-    close view has a network of its own, whose planes are those of `close` alone. routers: names of the rows of the
-    model's gates, where it has experts. research_only: whether the terms of any data set that taught it keep it to
-    research and education.
+    landmark is located by itself. witnesses: by photo task what the lesions say of it, and their share in the answer
+    (`witnesses.Witness` as a tree). own_close: the close view has a network of its own, whose planes are those of
+    `close` alone. routers: names of the rows of the model's gates, where it has experts. research_only: whether the
+    terms of any data set that taught it keep it to research and education.
     """
 
     name: str = "untitled"
@@ -141,10 +143,14 @@ class Card:
         optional = ("tasks", "not_learned", "routers", "fovea_from_disc")
         tuples |= {name: tuple(tree[name]) for name in optional if tree.get(name) is not None}
         scales = {code: tuple(scale) for code, scale in dict(tree.get("scales") or {}).items()}
-        if unknown := tree.keys() - {one.name for one in fields(cls)}:
+        for name in _RETIRED:
+            if tree.get(name) not in (None, False):
+                raise ValueError(f"{name} is of an older model format: train and export the model again")
+        kept = {name: value for name, value in tree.items() if name not in _RETIRED}
+        if unknown := kept.keys() - {one.name for one in fields(cls)}:
             newer = f"funduscope {tree.get('version')} wrote it and knows {min(unknown)}, this is {__version__}"
             raise ValueError(f"{newer}: update funduscope")
-        card = cls(**{**tree, **tuples, "scales": scales})
+        card = cls(**{**kept, **tuples, "scales": scales})
         _check(card)
         return card
 
@@ -206,18 +212,20 @@ def _row(value: Any, count: int | None = None) -> bool:
 
 
 def _are_witnesses(trees: Any) -> bool:
-    """Whether each task's tree has what `network.answer.LesionRegression` computes with."""
+    """Whether each task's tree has what `witnesses.Witness` computes with: rows of one length, and no spread of 0."""
     return isinstance(trees, Mapping) and all(_is_witness(tree, CLASSES.get(task)) for task, tree in trees.items())
 
 
 def _is_witness(tree: Any, classes: Collection[str] | None) -> bool:
     if classes is None or not isinstance(tree, Mapping) or not isinstance(tree.get("numbers"), list | tuple):
         return False
-    rows = {"weights": len(tree["numbers"]), "detail": 3, "cuts": len(classes) - 1, "shares": 2}
+    rows = dict.fromkeys(("center", "spread", "weights"), len(tree["numbers"]))
+    rows |= {"cuts": len(classes) - 1, "shares": 2}
     return (
         {*tree} == {"numbers", *rows}
         and all(isinstance(name, str) for name in tree["numbers"])
         and all(_row(tree[name], count) for name, count in rows.items())
+        and all(spread > 0 for spread in tree["spread"])
     )
 
 

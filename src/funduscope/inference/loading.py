@@ -28,6 +28,8 @@ from funduscope.inference.runtime import (
     use_cuda,
 )
 from funduscope.inference.urgency import urgency_table
+from funduscope.inference.witnesses import Witness, feature_names
+from funduscope.vocabulary import LESIONS
 
 ModelPath = str | os.PathLike[str]
 """A path, or the name of a shipped model."""
@@ -154,6 +156,10 @@ def _check_parts(card: Card, path: Path) -> None:
     try:
         if card.distance is not None:
             Reference.from_tree(card.distance)
+        lesions = [code for code in card.outlined if code in LESIONS]
+        for tree in card.witnesses.values() if lesions else ():
+            if unknown := {*Witness.of_tree(tree).numbers} - feature_names(lesions):
+                raise ValueError(f"a witness counts {min(unknown)}")
     except Exception as error:  # the tree can be wrong in any way
         says = (
             f"{path.name} has a card that cannot be used ({type(error).__name__}): export it again, or fetch it again."

@@ -11,15 +11,17 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from funduscope.imaging.framing import Frame
+from funduscope.imaging.framing import CropTransform, Frame
 from funduscope.imaging.photo import Photo
+from funduscope.inference.anatomy import Point
 from funduscope.inference.card import Card
 from funduscope.inference.findings import Findings
-from funduscope.inference.landmarks import places_in_photo
+from funduscope.inference.landmarks import find_landmarks
 from funduscope.inference.model import Assessed, Model, OnGrade
 from funduscope.inference.ood import Reference, ood_score
-from funduscope.inference.runtime import ABSENT, Logits, ModelError, Outputs, Runtime, plane_of, softmax
+from funduscope.inference.runtime import ModelError, Outputs, Runtime, plane_of, softmax
 from funduscope.inference.strips import run_in_strips
+from funduscope.inference.witnesses import MAX_LOGIT, LesionFeatures, Witness, features_of_maps
 from funduscope.quality.gradability import Quality
 from funduscope.vocabulary import CLASSES, LESIONS, View
 
@@ -29,17 +31,6 @@ class Views(NamedTuple):
 
     whole: Outputs
     close: Outputs
-
-    def logits(self, image: np.ndarray) -> Logits:
-        """What the answer is computed from (`network.answer.Answer`). image: the frame (S, S, 3) uint8."""
-        found: Logits = {f"{task}_logits": value for task, value in self.whole.classes.items()}
-        named = {
-            "frame": image[None],
-            "landmarks": self.whole.landmarks,
-            "structures": self.whole.structures,
-            "close_structures": self.close.structures,
-        }
-        return found | {name: value for name, value in named.items() if value is not None}
 
     def without_lesions_at(self, marks: np.ndarray, card: Card) -> Views:
         """The same views with no lesion where the photo's text and marks were painted over.
@@ -80,7 +71,7 @@ class Predictor(Model):
         Of a model whose answers rest on the lesions too, these are the whole view's own ones, for which
         `card.referable_threshold` was not fixed.
         """
-        card = replace(self.card, structures=(), close=(), witnesses={})
+        card = replace(self.card, structures=(), close=())
         other = Predictor(self.runtime, card, refuses=self.refuses, batch=self.batch)
         other.folder = self.folder
         return other
@@ -104,18 +95,8 @@ class Predictor(Model):
 
         framed: at `card.close_px`. whole: the outputs of the whole view, where it ran before.
         """
-        views, answer = self.answer_frame(framed, whole)
-        return interpret(photo, framed, views, answer, self.card, self.sha256), views
-
-    def answer_frame(self, framed: Frame, whole: Outputs | None = None) -> tuple[Views, dict[str, np.ndarray]]:
-        """The outputs of both views of a frame, and the answer that is computed from them (`network.answer.Answer`).
-
-        whole: as in `run`.
-        """
         views = self.forward_views(framed.image, whole)
-        if framed.marks is not None:
-            views = views.without_lesions_at(framed.marks, self.card)
-        return views, self.runtime.answer(views.logits(framed.image), self.card)
+        return interpret(photo, framed, views, self.card, self.sha256), views
 
     def forward_views(self, image: np.ndarray, whole: Outputs | None = None) -> Views:
         """The outputs of both views of a frame (close_px, close_px, 3) uint8. whole: as in `run`."""
@@ -182,40 +163,41 @@ class Predictor(Model):
                 raise ModelError("E_MODEL", f"{says}: fetch it again, or export it again.")
 
 
-def interpret(
-    photo: Photo, framed: Frame, views: Views, answer: Mapping[str, np.ndarray], card: Card, model_sha256: str
-) -> Findings:
-    """One photo's answer and the logits of its two views to findings. answer: see `network.answer.Answer`."""
-    whole, transform = views.whole, framed.transform
-    places = places_in_photo(answer, card, transform)
-    witnessed = [task for task in card.witnesses if task in answer]
-    witnesses = {
-        name: {task: answer[f"{task}_{name}"] for task in witnessed} for name in ("photo", "lesions") if witnessed
+def interpret(photo: Photo, framed: Frame, views: Views, card: Card, model_sha256: str) -> Findings:
+    """Logits of one photo's two views to findings."""
+    if framed.marks is not None:
+        views = views.without_lesions_at(framed.marks, card)
+    whole, close = views
+    landmarks = find_landmarks(whole, card, framed.transform)
+    points = {name: found.xy for name, found in landmarks.items()}
+    of_photo = {task: class_probabilities(whole, task, card) for task in whole.classes}
+    features = lesion_features(views, card, points, framed.transform) if card.witnesses else {}
+    witnesses = {task: Witness.of_tree(tree) for task, tree in card.witnesses.items() if features}
+    of_lesions = {task: witness.probabilities(features) for task, witness in witnesses.items()}
+    probs = of_photo | {
+        task: witness.joint(softmax(whole.classes[task][0]), of_lesions[task]) for task, witness in witnesses.items()
     }
-    shares = {task: card.witnesses[task]["shares"][0] for task in witnessed}
-    gates = {} if whole.gates is None else dict(zip(card.routers, map(tuple, whole.gates[0].tolist()), strict=True))
     return Findings(
         photo,
-        transform,
+        framed.transform,
         card,
         model_sha256,
-        class_probs={task: _probabilities(answer, task, card) for task in card.photo_tasks if task in answer},
-        witness_probs=witnesses,
-        by_lesions=tuple(witnessed),
-        disc_xy=places["optic_disc"].xy if "optic_disc" in places else None,
-        fovea_xy=places["fovea"].xy if "fovea" in places else None,
-        estimated=tuple(name for name, place in places.items() if place.estimated),
-        frame_probs={code: answer[code] for code in card.outlined},
-        gates=gates,
-        cams=calibrated_cams(whole, card, shares),
+        class_probs=probs,
+        witness_probs={"photo": of_photo, "lesions": of_lesions} if of_lesions else {},
+        by_lesions=tuple(of_lesions),
+        disc_xy=landmarks["optic_disc"].xy if "optic_disc" in landmarks else None,
+        fovea_xy=landmarks["fovea"].xy if "fovea" in landmarks else None,
+        estimated=tuple(name for name, landmark in landmarks.items() if landmark.estimated),
+        frame_probs={
+            code: frame_probability((close if code in card.close else whole).structures, card, code)
+            * grade_factor(probs.get("grade"), card.lowest_grades.get(code, 0))
+            for code in card.outlined
+        },
+        gates={} if whole.gates is None else dict(zip(card.routers, map(tuple, whole.gates[0].tolist()), strict=True)),
+        cams=calibrated_cams(whole, card, {task: witness.shares[0] for task, witness in witnesses.items()}),
         training_distance=ood_score(None if whole.features is None else whole.features[0], card.distance),
         has_marks=framed.marks is not None,
     )
-
-
-def _probabilities(answer: Mapping[str, np.ndarray], task: str, card: Card) -> np.ndarray:
-    """The joint probabilities of a photo task; the photo's own ones by a card that asks no lesions."""
-    return answer[task] if task in card.witnesses else answer.get(f"{task}_photo", answer[task])
 
 
 def _without_lesions_at(outputs: Outputs, marks: np.ndarray, codes: Sequence[str], card: Card) -> Outputs:
@@ -226,7 +208,7 @@ def _without_lesions_at(outputs: Outputs, marks: np.ndarray, codes: Sequence[str
     size = structures.shape[:1:-1]
     covered = cv2.resize(marks.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0
     for code in codes:
-        structures[0, plane_of(code, card)][covered] = ABSENT
+        structures[0, plane_of(code, card)][covered] = -MAX_LOGIT
     return replace(outputs, structures=structures)
 
 
@@ -240,6 +222,31 @@ def grade_factor(grade_probs: np.ndarray | None, lowest_grade: int) -> np.float3
     if grade_probs is None or lowest_grade == 0:
         return np.float32(1)
     return np.float32(min(1.0, grade_probs[lowest_grade:].sum()))  # in float32, the sum may exceed 1 by a rounding
+
+
+def lesion_features(
+    views: Views, card: Card, points: Mapping[str, Point | None], transform: CropTransform
+) -> LesionFeatures:
+    """What was found of each lesion, in numbers; none if a lesion that the model outlines was not sought."""
+    maps: dict[str, np.ndarray] = {}
+    for code in (code for code in card.outlined if code in LESIONS):
+        planes = (views.close if code in card.close else views.whole).structures
+        if planes is None:
+            return {}
+        maps[code] = planes[0, plane_of(code, card)]
+    return features_of_maps(maps, points.get("optic_disc"), points.get("fovea"), transform) if maps else {}
+
+
+def frame_probability(logits: np.ndarray | None, card: Card, code: str) -> np.ndarray:
+    """(S, S) float32: a structure's plane of (1, L, h, w) logits at its view's full size, as probabilities."""
+    assert logits is not None
+    side = card.close_px if code in card.close else card.whole_px
+    full = cv2.resize(logits[0, plane_of(code, card)], (side, side), interpolation=cv2.INTER_LINEAR)
+    if code in card.scales:
+        slope, shift = card.scales[code]
+        full = np.float32(slope) * full + np.float32(shift)
+    # Beyond 30 a probability is 0 or 1 in float32; unclipped, exp overflows and warns.
+    return 1 / (1 + np.exp(-np.clip(full, -30, 30)))
 
 
 def calibrated_cams(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,8 +21,6 @@ from funduscope.vocabulary import View
 if TYPE_CHECKING:
     import onnxruntime
 
-    from funduscope.network.answer import Answer
-
 Device = Literal["auto", "cpu", "cuda"]
 """Where a model computes; auto: on a GPU where there is one that its runtime can use."""
 
@@ -35,9 +32,6 @@ DUMMY_IMAGE: Final = np.zeros((1, 32, 32, 3), np.uint8)
 """The input of the network whose view is not asked for, as small as it may be: ONNX Runtime computes every node of a
 file, whatever outputs it is to give (its `only_execute_path_to_fetches` is heeded by builds for training alone)."""
 
-ABSENT: Final = -30.0
-"""The logit of every structure where there is no eye, and where a mark was painted over: a probability of 0."""
-
 CUDA: Final = "CUDAExecutionProvider"
 
 GPU_BATCH: Final = 16
@@ -48,12 +42,6 @@ GPU_BATCH: Final = 16
 class ModelError(CodedError, RuntimeError):
     """A model file that cannot be used; `says` is what to do."""
 
-
-Logits = dict[str, np.ndarray]
-"""What a model's answer is computed from, by name: see `network.answer.Answer`."""
-
-ANSWER: Final = "answer"
-"""The key in a model file's metadata of the graph that computes the answer, as base64."""
 
 _OTHERS: Final = ("structures", "landmarks", "gates", "features")
 _CAM: Final = "_cam"
@@ -130,10 +118,6 @@ class Runtime(Protocol):
 
     def __call__(self, images: np.ndarray, view: View = "whole") -> Outputs:
         """(B, H, W, 3) uint8 RGB of one view to logits. A single network answers both views alike."""
-        ...
-
-    def answer(self, logits: Logits, card: Card) -> dict[str, np.ndarray]:
-        """The answer of one photo (`network.answer.Answer`) by the card's numbers."""
         ...
 
 
@@ -226,10 +210,7 @@ class OnnxRuntime:
             # TensorFloat-32 would round more coarsely than the float32 of published figures.
             providers = [(CUDA, {"use_tf32": "0"})] if cuda else []
             self.session = onnxruntime.InferenceSession(source, options, [*providers, "CPUExecutionProvider"])
-            metadata = self.session.get_modelmeta().custom_metadata_map
-            card = metadata["card"]
-            graph = base64.b64decode(metadata[ANSWER])
-            self.answer_session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+            card = self.session.get_modelmeta().custom_metadata_map["card"]
         except Exception as error:  # onnxruntime's exceptions have no common base class
             raise ModelError(
                 "E_MODEL", f"{path.name} is no model that funduscope exported: expected an ONNX file with a card in it."
@@ -239,11 +220,6 @@ class OnnxRuntime:
         except Exception as error:  # the text can be wrong in any way
             says = f"{path.name} has a card that cannot be used: {error}. Export it again, or fetch it again."
             raise ModelError("E_MODEL", says) from error
-        given = {output.name for output in self.answer_session.get_outputs()}
-        wanted = {*self.card.outlined, *self.card.photo_tasks} | ({"places"} if self.card.located else set())
-        if wanted - given:
-            says = f"The card of {path.name} declares {min(wanted - given)}, which its answer lacks: export it again."
-            raise ModelError("E_MODEL", says)
         if device == "cuda" and CUDA not in self.session.get_providers():  # it then falls back, with a line in its log
             use_cuda(device, False, "ONNX Runtime could not start on a GPU: its log says why")
         self.batch = GPU_BATCH if CUDA in self.session.get_providers() else 1
@@ -257,22 +233,6 @@ class OnnxRuntime:
         names, feeds = self.request(images, view)
         values: list[Any] = list(self.session.run(names, feeds))
         return Outputs.of({name.removeprefix(CLOSE): value for name, value in zip(names, values, strict=True)})
-
-    def answer(self, logits: Logits, card: Card) -> dict[str, np.ndarray]:
-        """See `Runtime.answer`. The graph has the numbers of the file's own card.
-
-        Of a card without structures (`Predictor.without_structures`) none is computed from them: their logits count as
-        those of an eye without lesions.
-        """
-        session = self.answer_session
-        feeds = {}
-        for taken in session.get_inputs():
-            given = logits.get(taken.name)
-            is_absent = given is None or list(given.shape) != taken.shape
-            feeds[taken.name] = np.full(taken.shape, ABSENT, np.float32) if is_absent else given
-        names = [output.name for output in session.get_outputs()]
-        found = dict(zip(names, session.run(names, feeds), strict=True))
-        return {name: np.asarray(value) for name, value in found.items()}
 
     def request(self, images: np.ndarray, view: View) -> tuple[list[str], dict[str, np.ndarray]]:
         """The names of the outputs and the inputs of the session's own `run`."""
@@ -309,25 +269,7 @@ def _exact() -> Iterator[None]:
             torch.set_float32_matmul_precision(precision)
 
 
-class AnswersByTorch:
-    """Computes answers with torch, by whatever card is given."""
-
-    _answer: Answer | None = None
-
-    def answer(self, logits: Logits, card: Card) -> dict[str, np.ndarray]:
-        """See `Runtime.answer`."""
-        import torch
-
-        if self._answer is None or self._answer.card is not card:
-            from funduscope.network.answer import Answer
-
-            self._answer = Answer(card, logits["landmarks"].shape[-1] if "landmarks" in logits else 0)
-        with torch.inference_mode():
-            found = self._answer({name: torch.from_numpy(np.ascontiguousarray(one)) for name, one in logits.items()})
-        return {name: value.numpy() for name, value in found.items()}
-
-
-class TorchRuntime(AnswersByTorch):
+class TorchRuntime:
     """A torch network as a runtime.
 
     network: takes (B, H, W, 3) uint8 and, where the card has `own_close`, the view; gives outputs of tensors. bfloat16:

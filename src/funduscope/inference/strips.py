@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from funduscope.inference.runtime import ABSENT, Outputs
+from funduscope.inference.runtime import Outputs
 
 STEP: Final = 32
 """Strip heights must be multiples of the encoder's stride."""
@@ -26,6 +26,9 @@ MARGIN: Final = 64
 
 DARK: Final = 16
 """A row whose brightest value (of 255) is at most this shows no eye."""
+
+ABSENT: Final = -30.0
+"""The logit of every structure in rows without an eye: a probability of 0."""
 
 
 def run_in_strips(run: Callable[[np.ndarray], Outputs], image: np.ndarray) -> Outputs:

@@ -20,6 +20,7 @@ from funduscope.inference.card import Card
 from funduscope.inference.findings import Findings
 from funduscope.inference.runtime import Outputs
 from funduscope.inference.strips import run_in_strips
+from funduscope.inference.witnesses import Witness
 from funduscope.network.attention import AttentionGate
 from funduscope.network.joined import JoinedNetwork, part_for
 from funduscope.network.network import Network
@@ -69,7 +70,7 @@ class CheckpointMaps:
         network, answer, maps = part_for(self.network, task), findings.class_probs[task], []
         share = 1 / card.temperatures[task]
         if task in findings.by_lesions:  # the answer is a product of powers of what photo and lesions say
-            share = card.witnesses[task]["shares"][0]
+            share = Witness.of_tree(card.witnesses[task]).shares[0]
         for flip in ((same, same), (same, back))[: 1 + card.mirrored]:
             plane = grad_cam(levels_of(network, image[flip], task, classes, share, answer)[-1])
             maps.append((plane * plane.size)[flip])

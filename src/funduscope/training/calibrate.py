@@ -12,7 +12,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import torch
 
 from funduscope.data.case import Case
 from funduscope.data.derived_labels import derive_labels
@@ -24,14 +23,14 @@ from funduscope.inference.conformal import fit_quantile
 from funduscope.inference.findings import Findings
 from funduscope.inference.landmarks import fit_fovea_offset
 from funduscope.inference.ood import fit_reference
-from funduscope.inference.predictor import Predictor, grade_factor, interpret
+from funduscope.inference.predictor import Predictor, grade_factor, lesion_features
 from funduscope.inference.runtime import softmax
-from funduscope.network.answer import LesionNumbers, regression_of
+from funduscope.inference.witnesses import LesionFeatures, Witness
 from funduscope.progress import Progress, no_progress
 from funduscope.quality.assessment import assess, not_gradable
 from funduscope.training.fit_scale import UNSCALED, Scale, fit_scale, scaled, to_bytes
 from funduscope.training.fit_threshold import MIN_POSITIVE, OutlineThreshold, ThresholdPhoto, fit_threshold
-from funduscope.training.fit_witnesses import WitnessPhotos, equal_weights, fit_witness
+from funduscope.training.fit_witnesses import fit_witness
 from funduscope.vocabulary import GRADES, LESIONS, NOISY_GRADE_SETS, REFERABLE_FROM, structure
 
 WITNESSED = {"grade": LESIONS, "dme": ("EX",)}
@@ -39,9 +38,6 @@ WITNESSED = {"grade": LESIONS, "dme": ("EX",)}
 
 MIN_LABELED = 20
 """With fewer labels of a photo task a fine-tuned model keeps the calibration of its first weights."""
-
-MIN_OF_SET = 50
-"""A data set of fewer graded photos does not fix the quantile of grade sets by itself."""
 
 OFFSET_FRAME_PX = 512  # of the frame in which landmarks are measured; only shares of its side count
 
@@ -53,15 +49,14 @@ MAX_REFERENCE_PHOTOS = 800
 class CalibrationPhoto:
     """The predictions and labels of one validation photo that calibration needs.
 
-    numbers: (N,) of its lesions (`network.answer.LesionNumbers`), None if they were not sought. detail: (3,). logits:
-    by photo task (G,). steps: uint8 (S, S) in the close frame, per structure, of the logits (`fit_scale.to_bytes`).
-    probs: uint8 (S, S) likewise, 255 being 1, once the logits are scaled. truths: bool (S, S) per structure with a true
-    mask. healthy: the lesions that a photo of grade 0 is known to lack.
+    features: of its lesions, none if they were not sought. logits: by photo task (G,). steps: uint8 (S, S) in the
+    close frame, per structure, of the logits (`fit_scale.to_bytes`). probs: uint8 (S, S) likewise, 255 being 1, once
+    the logits are scaled. truths: bool (S, S) per structure with a true mask. healthy: the lesions
+    that a photo of grade 0 is known to lack.
     """
 
     case: Case
-    numbers: np.ndarray | None
-    detail: np.ndarray | None
+    features: LesionFeatures
     logits: dict[str, np.ndarray]
     steps: dict[str, np.ndarray]
     truths: dict[str, np.ndarray]
@@ -102,9 +97,9 @@ def calibrate(
     kept = [] if before is None else _kept_tasks(replace(card, witnesses=trees), before, about, witnesses)
     if before is not None and "grade" in kept:
         theirs = _witnesses_of(before, card) if witnesses else {}
-        answers = _grades(seen, card, before.temperatures.get("grade", 1.0), theirs, {})
+        answers = _grades(seen, before.temperatures.get("grade", 1.0), theirs, {})
     else:
-        answers = _grades(seen, card, temperatures["grade"], trees, joint)
+        answers = _grades(seen, temperatures["grade"], trees, joint)
     for code in card.outlined:
         scales[code] = _scale(seen, code)
         cuts[code], lowest[code] = _fit_cut(seen, code, answers if witnesses else {})
@@ -112,7 +107,6 @@ def calibrate(
     graded = _labeled(seen, "grade")
     labels = np.array([photo.case.labels.grade for photo in graded], int)
     probs = np.array([answers[photo.case.key] for photo in graded]).reshape(len(graded), len(GRADES))
-    datasets = np.array([photo.case.dataset for photo in graded])
     fixed = replace(
         card,
         temperatures=temperatures,
@@ -120,8 +114,8 @@ def calibrate(
         thresholds=card.thresholds | {code: cut.threshold for code, cut in cuts.items()},
         smallest_px2=card.smallest_px2 | {code: cut.smallest_px2 for code, cut in cuts.items()},
         lowest_grades={code: grade for code, grade in lowest.items() if grade},
-        referable_threshold=_fit_referable(probs, labels, equal_weights(datasets)),
-        grade_quantile=fit_grade_quantile(probs, labels, datasets),
+        referable_threshold=_fit_referable(probs, labels),
+        grade_quantile=fit_grade_quantile(probs, labels),
         witnesses=trees,
         about={**card.about, "calibration": about},
     )
@@ -185,22 +179,19 @@ def _scale(seen: list[CalibrationPhoto], code: str) -> Scale:
 
 def _grades(
     seen: list[CalibrationPhoto],
-    card: Card,
     temperature: float,
     witnesses: dict[str, Any],
     joint: dict[tuple[str, str], np.ndarray],
 ) -> dict[str, np.ndarray]:
     """By photo the probabilities of its grade, by both witnesses; out of fold where its own label fitted them."""
-    lesions = tuple(code for code in card.outlined if code in LESIONS)
-    regression = regression_of(witnesses["grade"], lesions) if "grade" in witnesses else None
+    witness = Witness.of_tree(witnesses["grade"]) if "grade" in witnesses else None
     answers: dict[str, np.ndarray] = {}
     for photo in (photo for photo in seen if "grade" in photo.logits):
+        of_photo = softmax(photo.logits["grade"])
         if ("grade", photo.case.key) in joint:
             answers[photo.case.key] = joint["grade", photo.case.key]
-        elif regression is not None and photo.numbers is not None and photo.detail is not None:
-            known = (photo.logits["grade"], photo.numbers, photo.detail)
-            _, both = regression(*(torch.tensor(one, dtype=torch.float32) for one in known))
-            answers[photo.case.key] = both.numpy()
+        elif witness is not None and photo.features:
+            answers[photo.case.key] = witness.joint(of_photo, witness.probabilities(photo.features))
         else:
             answers[photo.case.key] = softmax(photo.logits["grade"] / temperature)
     return answers
@@ -247,24 +238,16 @@ def _fit_witnesses(
     """By task what the lesions say of it, as trees; by task and photo the joint answers out of fold."""
     trees: dict[str, Any] = {}
     joint: dict[tuple[str, str], np.ndarray] = {}
-    names = LesionNumbers([code for code in card.outlined if code in LESIONS]).names
     for task, codes in WITNESSED.items():
-        known = [photo for photo in _labeled(seen, task) if photo.numbers is not None]
+        known = [photo for photo in _labeled(seen, task) if photo.features]
         if not known or not {*codes} & {*card.outlined}:
             continue
-        asked = np.array([name.split()[0] in codes for name in names])
-        photos = WitnessPhotos(
-            names=tuple(name for name, is_asked in zip(names, asked, strict=True) if is_asked),
-            numbers=np.array([photo.numbers for photo in known], np.float64)[:, asked],
-            detail=np.array([photo.detail for photo in known], np.float64),
-            of_photo=np.array([softmax(photo.logits[task]) for photo in known], np.float64),
-            labels=np.array([photo.case.labels.class_of(task) for photo in known], int),
-            datasets=np.array([photo.case.dataset for photo in known]),
-            visits=[photo.case.visit for photo in known],
-        )
-        fitted = fit_witness(photos)
+        features = [{n: v for n, v in photo.features.items() if n.split()[0] in codes} for photo in known]
+        of_photo = np.array([softmax(photo.logits[task]) for photo in known])
+        labels = np.array([photo.case.labels.class_of(task) for photo in known], int)
+        fitted = fit_witness(features, of_photo, labels, [photo.case.visit for photo in known])
         if fitted is not None:
-            trees[task] = fitted.tree
+            trees[task] = fitted.witness.to_tree()
             joint |= {(task, photo.case.key): row for photo, row in zip(known, fitted.joint, strict=True)}
     return trees, joint
 
@@ -292,8 +275,7 @@ def _predict_photo(predictor: Predictor, case: Case) -> CalibrationPhoto | None:
     framed = frame(photo, card.close_px)
     if assess(framed, photo.pixels)[0]:
         return None
-    views, answer = predictor.answer_frame(framed)
-    found = interpret(photo, framed, views, answer, card, predictor.sha256)
+    found, views = predictor.run(photo, framed)
     labels, side = derive_labels(case.labels), card.close_px
     masks = {code: mask for code, mask in labels.masks.items() if code in found.codes}
     # Absence that is a label counts as an empty mask, as in the scores; absence that a grade implies does not.
@@ -307,8 +289,10 @@ def _predict_photo(predictor: Predictor, case: Case) -> CalibrationPhoto | None:
     absent = [code for code, mask in masks.items() if code in LESIONS and (mask.is_absent or code in blank)]
     healthy = frozenset(absent if _healthy(case) else ())
     steps = {code: _steps(found, code, side) for code in {*truths, *healthy}}
+    points = {"optic_disc": found.disc_xy, "fovea": found.fovea_xy}
+    features = lesion_features(views, card, points, found.transform)
     logits = {task: np.log(np.maximum(probs, 1e-12)) for task, probs in found.class_probs.items()}
-    return CalibrationPhoto(case, answer.get("lesion_numbers"), answer.get("detail"), logits, steps, truths, healthy)
+    return CalibrationPhoto(case, features, logits, steps, truths, healthy)
 
 
 def _fit_fovea_offset(cases: Sequence[Case]) -> FoveaOffset | None:
@@ -343,38 +327,23 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     return round(float(candidates[likelihood.argmax()]), 4)
 
 
-def fit_grade_quantile(probs: np.ndarray, grades: np.ndarray, datasets: np.ndarray) -> float | None:
-    """The quantile of conformal grade sets; None if no grade is known. probs: (N, G).
-
-    The largest one that a data set needs by itself, so that sets hold the grade as often at a clinic that was not
-    calibrated on. Data sets of fewer photos than `MIN_OF_SET` are left out where there are larger ones.
-    """
-    if not len(grades):
-        return None
-    names, counts = np.unique(datasets, return_counts=True)
-    large = [datasets == name for name in names[counts >= MIN_OF_SET]]
-    groups = large or [np.ones(len(grades), bool)]
-    quantile = max(fit_quantile(probs[group], grades[group]) for group in groups)
+def fit_grade_quantile(probs: np.ndarray, grades: np.ndarray) -> float | None:
+    """The quantile of conformal grade sets, one for all data sets; None if no grade is known. probs: (N, G)."""
     # Rounded up, so that the photo with this score stays in its own set.
-    return float(np.ceil(quantile * 1e6) / 1e6)
+    return float(np.ceil(fit_quantile(probs, grades) * 1e6) / 1e6) if len(grades) else None
 
 
-def _fit_referable(probs: np.ndarray, grades: np.ndarray, weights: np.ndarray) -> float:
-    """The threshold of P(grade >= 2) with the largest sum of sensitivity and specificity; 0.5 with a single class.
-
-    weights: (N,) of the photos.
-    """
+def _fit_referable(probs: np.ndarray, grades: np.ndarray) -> float:
+    """The threshold of P(grade >= 2) with the largest sum of sensitivity and specificity; 0.5 with a single class."""
     score, truth = probs[:, REFERABLE_FROM:].sum(1), grades >= REFERABLE_FROM
     if truth.all() or not truth.any():
         return 0.5
     cuts = np.unique(score)
     middles = (cuts[1:] + cuts[:-1]) / 2
+    gain = [(score[truth] >= cut).mean() + (score[~truth] < cut).mean() for cut in middles]
     if not len(middles):
         return 0.5
-
-    found = [np.average(score[truth] >= cut, weights=weights[truth]) for cut in middles]
-    spared = [np.average(score[~truth] < cut, weights=weights[~truth]) for cut in middles]
-    best = int(np.argmax(np.add(found, spared)))
+    best = int(np.argmax(gain))
     rounded = round(float(middles[best]), 4)
     return rounded if cuts[best] < rounded <= cuts[best + 1] else float(middles[best])
 
