@@ -56,7 +56,7 @@ GRAY = """    if happens(bounds.gray, rng):
     return image
 
 
-def _tone("""
+def _compressed("""
 Change = tuple[str, str, str]
 """A file of the package, a text that it has once, and what takes its place."""
 
@@ -72,7 +72,7 @@ CHANGES: tuple[Change, ...] = (
     ),
     ("training/losses.py", "        parts.append(each)\n", TERM),
     ("settings.py", "    jpeg: Share = 0.1\n", "    jpeg: Share = 0.1\n    gray: Share = 0.0\n"),
-    ("training/augment.py", "    return image\n\n\ndef _tone(", GRAY),
+    ("training/augment.py", "    return image\n\n\ndef _compressed(", GRAY),
 )
 
 RECIPE = """
@@ -401,7 +401,7 @@ assert "looks for no disease that is not named above" in page and "does not look
 def _copy(folder: Path, changes: Sequence[Change] = ()) -> Path:
     """A copy of the package with these changes."""
     copy = folder / "source" / "funduscope"
-    shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("*.onnx", "*.safetensors", "demo", "__pycache__"))
+    shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("*.onnx", "*.safetensors", "__pycache__"))
     for name, old, new in changes:
         text = (copy / name).read_text("utf-8")
         assert text.count(old) == 1, name
