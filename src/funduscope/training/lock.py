@@ -12,6 +12,8 @@ from filelock import FileLock, Timeout
 from funduscope.training import TrainingError
 
 LOCK_FILE: Final = ".training.lock"
+"""In the run's folder. It stays there: if it were removed, a process that waits for it would hold a file of its own."""
+
 WAIT_S = 10
 """Loading processes of a training that was killed end after five seconds, and keep the folder until then."""
 
@@ -32,10 +34,13 @@ def only_training(folder: Path) -> Iterator[None]:
         raise TrainingError(f"Another process trains in {folder}: wait for it, or name another folder.") from None
     except (OSError, NotImplementedError):
         pass  # the file system has no locks
+
     try:
         yield
     finally:
         lock.release()
+
+        # What is refused leaves no empty folder.
         if is_new and [path.name for path in folder.iterdir()] == [LOCK_FILE]:
             (folder / LOCK_FILE).unlink()
             folder.rmdir()

@@ -328,10 +328,12 @@ class Loop:
         return self.validation(averaged)
 
     def _save(self, better: bool) -> None:
-        progress, weights = vars(self.state), self.average.module.state_dict()
+        progress = vars(self.state)
+        weights = self.average.module.state_dict()
         if better:
-            # names no photo
-            checkpoint.save(self.folder / BEST, self.recipe, {"weights": weights}, {}, progress | {"mined": []})
+            nameless = progress | {"mined": []}  # the best weights are handed on, and name no photo
+            checkpoint.save(self.folder / BEST, self.recipe, {"weights": weights}, {}, nameless)
+
         moments: dict[str, Tensor] = {}
         for index, state in self.optimizer.state_dict()["state"].items():
             moments |= {f"{index} {name}": torch.as_tensor(value) for name, value in state.items()}
